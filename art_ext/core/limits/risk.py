@@ -148,7 +148,7 @@ def risk_on(
         generator: module or callable from latents (N, d) and classes (N,) to images (N, *S), with
             the attributes ``latent_dim`` and ``num_classes``.
         num_samples: number of images. They are shared out to the classes by their priors.
-        priors: (K,) probabilities of the classes. Default: equal ones.
+        priors: (K,) probabilities of the classes, > 0. Default: equal ones.
         seed: key of the latents, >= 0. None: a fresh one.
         outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``.
         image_range: range of the generator's images, which are mapped to [0, 1]. None: neither
@@ -164,7 +164,7 @@ def risk_on(
     check_count("num_samples", num_samples)
     seed = resolve_seed(seed, least=0)
     images_of = GeneratorOracle(generator, image_range=image_range, device=device)
-    y, index = _classes(num_samples, priors, images_of.num_classes)
+    y, index = _classes(check_shares(num_samples, priors, images_of.num_classes))
     oracle = LabelOracle(
         model,
         num_samples,
@@ -248,15 +248,25 @@ def bounds_at_risk(
     return tuple(found)
 
 
-def _classes(num_samples: int, priors: object | None, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Return classes (N,) and numbers within the class (N,), shared out by the priors.
+def check_shares(num_samples: int, priors: object | None, num_classes: int) -> Tensor:
+    """Return (K,) int64 numbers of samples of the classes, shared out by the priors.
+
+    Args:
+        num_samples: of all classes together.
+        priors: (K,) probabilities of the classes. None: equal ones.
+        num_classes: K.
 
     Raises:
-        ValueError: if a class gets no sample, or priors do not fit.
+        ValueError: if a prior is 0, a class gets no sample, or priors do not fit.
     """
     shares = torch.full((num_classes,), 1 / num_classes, dtype=torch.float64)
     if priors is not None:
         shares = check_priors(priors, num_classes)
+        if bool((shares == 0).any()):
+            raise ValueError(
+                "priors must be > 0 where the risk is measured, because each class needs samples,"
+                f" got 0 for class {int(shares.argmin())}"
+            )
     wanted = shares * num_samples
     counts = wanted.floor().to(torch.int64)
     # the rest goes to the largest remainders
@@ -268,9 +278,14 @@ def _classes(num_samples: int, priors: object | None, num_classes: int) -> tuple
             f"num_samples must give every class a sample, got {num_samples} for {num_classes}"
             f" classes, which leaves none for class {label}"
         )
-    y = torch.arange(num_classes).repeat_interleave(counts)
+    return counts
+
+
+def _classes(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return classes (N,) and numbers within the class (N,) of so many samples of each class."""
+    y = torch.arange(len(counts)).repeat_interleave(counts)
     first = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)[:-1]])
-    return y, torch.arange(num_samples) - first[y]
+    return y, torch.arange(len(y)) - first[y]
 
 
 def _predicted(oracle: LabelOracle, images: Tensor, index: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def attacks_of(
     Raises:
         ValueError: for arguments of another attack, or that an attack does not take.
     """
-    given = {name: dict(one) for name, one in (attack_args or {}).items()}
+    given = _by_attack({} if attack_args is None else attack_args)
     for name in given:
         check_choice("attack_args", name, ATTACKS)
     own = given.get("in_distribution", {})
@@ -92,6 +92,23 @@ def attacks_of(
     if "step_size" not in pgd.arguments:
         pgd = replace(pgd, run=_stepped(pgd.run), about=f"{pgd.about} {_ABOUT}")
     return [pgd, auto, *on_images]
+
+
+def _by_attack(attack_args: Any) -> dict[str, dict[str, Any]]:
+    """Return arguments by attack.
+
+    Raises:
+        ValueError: unless they are mappings of names to arguments, by attack.
+    """
+    if not isinstance(attack_args, Mapping):
+        raise ValueError(
+            "attack_args must map attacks to their arguments, such as"
+            f" {{'auto_pgd': {{'num_steps': 10}}}}, got {attack_args!r}"
+        )
+    for name, one in attack_args.items():
+        if not isinstance(one, Mapping):
+            raise ValueError(f"attack_args {name} must map names to arguments, got {one!r}")
+    return {name: dict(one) for name, one in attack_args.items()}
 
 
 _ABOUT = (

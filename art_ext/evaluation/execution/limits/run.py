@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from art_ext.core.checks import check_range
+from art_ext.core.checks import check_flag, check_range
 from art_ext.core.keywords import public
 from art_ext.core.oracle import Model
 from art_ext.core.streams import resolve_seed
@@ -26,6 +26,7 @@ from art_ext.evaluation.execution.limits.settings import (
     LimitsSettings,
     check_alpha,
     check_n,
+    listed_values,
     radii_of,
 )
 from art_ext.evaluation.execution.limits.units import distribute_units, do_units
@@ -133,7 +134,7 @@ def limits(
         image_range: range of the generator's images, which are mapped to [0, 1]. None: neither
             mapped nor checked.
         num_samples: images of the generator on which each risk is measured.
-        priors: (K,) probabilities of the classes. None: equal ones.
+        priors: (K,) probabilities of the classes, > 0. None: equal ones.
         attack_args: arguments of ``sign_gradient``, ``auto_pgd`` and ``in_distribution``, by name.
         outputs: type of the models' outputs, as of ``evaluate``.
         clip_values: the box (lower, upper).
@@ -168,6 +169,8 @@ def limits(
     require_report()
     check_alpha(alpha)
     check_n(n)
+    for name, flag in (("full", full), ("checkpoints", checkpoints), ("save_images", save_images)):
+        check_flag(name, flag)
     radii = radii_of(eps)
     seed = resolve_seed(seed, least=0)
     if image_range is not None:
@@ -184,7 +187,7 @@ def limits(
     resolved = resolve_models(given, data=data_name(data), norm="l2", device=here)
     named = {name: callable_model(model) for name, model in resolved.items()}
     settings = LimitsSettings(
-        estimators=tuple(dict.fromkeys(estimators)),
+        estimators=tuple(dict.fromkeys(listed_values("estimators", estimators))),
         radius=radius,
         delta=delta,
         num_latents=num_latents,
@@ -195,7 +198,7 @@ def limits(
         image_range=image_range,
         lipschitz_units=lipschitz_units,
         num_samples=num_samples,
-        priors=None if priors is None else tuple(priors),
+        priors=None if priors is None else listed_values("priors", priors),
         full=full,
         outputs=common_outputs(outputs, resolved),
         seed=seed,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from art_ext.core.checks import check_choice, check_count, check_number, check_positive
-from art_ext.core.limits.bounds import check_priors
 from art_ext.core.limits.lipschitz import ESTIMATORS, UNITS
 from art_ext.core.limits.neighbours import NEIGHBOURS
+from art_ext.core.limits.risk import check_shares
 
 # latents and neighbours of each estimator: in short, and as in the paper
 SHORT = {"sampled": (200, 500), "spectral": (1000, 0), "ascent": (200, 500)}
@@ -80,8 +80,7 @@ class LimitsSettings:
         for name, count in (counts | given).items():
             if count is not None:
                 check_count(name, count)
-        if self.priors is not None:
-            check_priors(self.priors, classes)
+        check_shares(self.num_samples, self.priors, classes)
 
     def lipschitz(self, estimator: str) -> dict[str, Any]:
         """Return the keywords of ``generator_lipschitz`` for an estimator."""
@@ -143,6 +142,19 @@ def check_n(n: int | None) -> None:
     check_count("n", n)
 
 
+def listed_values(name: str, values: Any) -> tuple[Any, ...]:
+    """Return the values of an argument that takes several. One text is one value.
+
+    Raises:
+        ValueError: for an argument of another kind.
+    """
+    if isinstance(values, str):
+        return (values,)
+    if not isinstance(values, Iterable):
+        raise ValueError(f"{name} must be a list of values, got {values!r}")
+    return tuple(values)
+
+
 def check_alpha(alpha: float | None) -> None:
     """Raise ValueError unless alpha is None or a number in [0, 1]."""
     if alpha is None:
@@ -156,9 +168,11 @@ def radii_of(eps: float | Sequence[float]) -> tuple[float, ...]:
     """Return radii, ascending.
 
     Raises:
-        ValueError: without one, or if one is negative or not finite.
+        ValueError: without one, or if one is no number > 0 or not finite.
     """
-    given = eps if isinstance(eps, Sequence) else (eps,)
+    given = eps if isinstance(eps, Sequence) and not isinstance(eps, str) else (eps,)
+    for one in given:
+        check_number("eps", one)
     radii = tuple(sorted({float(one) for one in given}))
     if not radii or not all(math.isfinite(one) and one > 0 for one in radii):
         raise ValueError(f"eps must hold at least one finite radius > 0, got {list(given)}")
