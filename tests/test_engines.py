@@ -213,8 +213,9 @@ def test_jobs_of_slurm_go_on_without_their_driver(
 @pytest.mark.slow
 def test_interrupted_driver_cancels_and_keeps(tmp_path: Path, drivers: Drivers) -> None:
     folder = tmp_path / "run"
-    # many chunks: the run must not be over when the signal comes
-    driver = drivers.start(folder, "processes", chunk_size=1)
+    # many slow chunks: the run must not be over when the signal comes, on a busy machine either
+    options: dict[str, Any] = {"panel": "standard", "chunk_size": 1}
+    driver = drivers.start(folder, "processes", **options)
     deadline = time.monotonic() + PATIENCE
     while not list(folder.glob("chunks/*")):
         assert driver.poll() is None
@@ -223,8 +224,8 @@ def test_interrupted_driver_cancels_and_keeps(tmp_path: Path, drivers: Drivers) 
     driver.send_signal(signal.SIGINT)
     assert "KeyboardInterrupt" in driver.communicate(timeout=PATIENCE)[1]
     assert not wait_until_gone(driver.pid)
-    drivers.run(folder, "local", chunk_size=1)
-    drivers.run(tmp_path / "whole", "local", chunk_size=1)
+    drivers.run(folder, "local", **options)
+    drivers.run(tmp_path / "whole", "local", **options)
     pd.testing.assert_frame_equal(comparable(folder), comparable(tmp_path / "whole"))
 
 

@@ -28,6 +28,14 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=\"document.title='broken 
 ORDER = ["b", "b", "b", "b", HOSTILE, HOSTILE, HOSTILE, HOSTILE, "a", "a", "a", "a"]
 
 
+def wait_for_all_rows(page: Any) -> None:
+    """Wait until the filters hide no row."""
+    from playwright.sync_api import expect
+
+    # a function that the page polls would be evaluated there, which its content policy forbids
+    expect(page.locator(".out")).to_have_count(0)
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report on three models that differ in robustness, one of them with a hostile name."""
@@ -186,7 +194,7 @@ def test_filters_narrow_the_table(page: Any) -> None:
     assert not page.locator(".control:visible").count(), "and no controls"
     page.emulate_media(media="screen")
     page.get_by_role("button", name="Clear").press("Enter")
-    page.wait_for_function("document.querySelectorAll('.out').length === 0")
+    wait_for_all_rows(page)
     assert len(left(page)) == 12
     page.get_by_label("Attack").focus()
     page.keyboard.press("r")  # the keyboard alone chooses rays
@@ -293,7 +301,7 @@ class TestLimits:
         page.get_by_label("eps").select_option("1.0")
         assert count.inner_text() == "1 of 12 rows"
         page.get_by_role("button", name="Clear").press("Enter")
-        page.wait_for_function("document.querySelectorAll('.out').length === 0")
+        wait_for_all_rows(page)
         page.locator("#results").get_by_role("button", name="Unconstrained", exact=True).click()
         rising = [float(text.split()[0]) for text in column(page, 8)]
         assert rising == sorted(rising)
