@@ -12,12 +12,7 @@ from art_ext.data import Samples
 from art_ext.evaluation.analysis.bounding import LimitsRecords, limits_of
 from art_ext.evaluation.analysis.limits import Limits
 from art_ext.evaluation.analysis.records import load_run
-from art_ext.evaluation.execution.limits.plan import (
-    LimitsUnit,
-    constants_of,
-    expansions_of,
-    risks_of,
-)
+from art_ext.evaluation.execution.limits.plan import LimitsUnit, constants_of, risks_of
 from art_ext.evaluation.execution.limits.settings import LimitsSettings
 from art_ext.evaluation.panel.resources import GeneratorSource
 from art_ext.storage.chunks import name_of
@@ -78,13 +73,14 @@ def finish(
 
     with folder.locked():
         attacks = load_run(folder.attacks)
+        risks, expansions = risks_of(folder, units)
         found = limits_of(
             LimitsRecords(
                 blocks=attacks.blocks,
                 run=attacks.run,
                 starts=_starts(open_run(folder.attacks)),
                 lipschitz=constants_of(folder, units),
-                risks=risks_of(folder, units),
+                risks=risks,
                 delta=settings.delta,
                 radius=settings.radius,
                 priors=settings.priors,
@@ -95,7 +91,7 @@ def finish(
                     "protocol": attacks.run["protocol"],
                     "versions": attacks.run["versions"],
                 },
-                expansions=expansions_of(folder, units),
+                expansions=expansions,
             )
         )
         write_limits_report(folder.place, found, arguments, pictures_of(attacks, found))

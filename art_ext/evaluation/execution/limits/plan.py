@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,16 @@ def units_of(settings: LimitsSettings, classes: int, models: Sequence[str]) -> l
 
 def constants_of(folder: LimitsFolder, units: Sequence[LimitsUnit]) -> list[LipschitzRow]:
     """Return the constants of the units that have ended."""
-    read = [folder.read(unit.file) for unit in units if unit.estimator]
-    return [_row(content) for content in read if content is not None]
+    constants = [unit for unit in units if unit.estimator]
+    return [_row(content) for content in _contents(folder, constants)]
+
+
+def _contents(folder: LimitsFolder, units: Sequence[LimitsUnit]) -> Iterator[dict[str, Any]]:
+    """Yield the contents of the units that have ended."""
+    for unit in units:
+        content = folder.read(unit.file)
+        if content is not None:
+            yield content
 
 
 def _row(content: Mapping[str, Any]) -> LipschitzRow:
@@ -78,22 +86,14 @@ def _row(content: Mapping[str, Any]) -> LipschitzRow:
     )
 
 
-def risks_of(folder: LimitsFolder, units: Sequence[LimitsUnit]) -> dict[str, RiskCounts]:
-    """Return the risks of the units that have ended, by model."""
-    read = [folder.read(unit.file) for unit in units if unit.model]
-    return {
-        content["model"]: RiskCounts(tuple(content["wrong"]), tuple(content["samples"]))
-        for content in read
-        if content is not None
-    }
-
-
-def expansions_of(folder: LimitsFolder, units: Sequence[LimitsUnit]) -> list[ExpansionRow]:
-    """Return the expansions of the errors of the units that have ended."""
-    read = [folder.read(unit.file) for unit in units if unit.model]
-    return [
-        ExpansionRow(model=content["model"], **one)
-        for content in read
-        if content is not None
-        for one in content.get("expansion", ())
-    ]
+def risks_of(
+    folder: LimitsFolder, units: Sequence[LimitsUnit]
+) -> tuple[dict[str, RiskCounts], list[ExpansionRow]]:
+    """Return the risks of the units that have ended, by model, and the expansions of the errors."""
+    risks: dict[str, RiskCounts] = {}
+    expansions: list[ExpansionRow] = []
+    for content in _contents(folder, [unit for unit in units if unit.model]):
+        model = content["model"]
+        risks[model] = RiskCounts(tuple(content["wrong"]), tuple(content["samples"]))
+        expansions += [ExpansionRow(model=model, **one) for one in content.get("expansion", ())]
+    return risks, expansions
