@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from art_ext.evaluation.panel.detectors import Planned
 
 
+# errors of arguments, of the user's code and of the disk: another attempt would end with them too
+FINAL_ERRORS = (ValueError, TypeError, ImportError, OSError)
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
     """Everything that decides the results of a run.

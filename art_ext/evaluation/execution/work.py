@@ -26,6 +26,7 @@ from art_ext.errors import UserCodeError, describe
 from art_ext.evaluation.execution.chunks import Chunk, clean_pass, images_of
 from art_ext.evaluation.execution.detection import Detection, Fitting, with_detectors
 from art_ext.evaluation.execution.job import (
+    FINAL_ERRORS,
     Blueprint,
     Ended,
     Job,
@@ -237,10 +238,6 @@ def _first_other_sample(folder: RunFolder, data: Samples) -> int | None:
     return None
 
 
-# errors of arguments, of the user's code and of the disk: another attempt would end with them too
-_FINAL = (ValueError, TypeError, ImportError, OSError)
-
-
 @dataclass(frozen=True)
 class ChunkTask:
     """Function of chunk numbers that does these chunks, for workers. It pickles without a model.
@@ -275,7 +272,7 @@ class ChunkTask:
                 ends.append(ended(number, robust={}, error=text, stopped=True, usage=self._usage))
                 break
             except Exception as error:
-                final = isinstance(_cause(error), _FINAL)
+                final = isinstance(_cause(error), FINAL_ERRORS)
                 text = describe(error)
                 trace = "".join(traceback.format_exception(error))
                 ends.append(ended(number, robust={}, error=text, final=final, trace=trace))

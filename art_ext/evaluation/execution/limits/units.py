@@ -23,14 +23,11 @@ from art_ext.core.oracle import Model
 from art_ext.errors import describe
 from art_ext.evaluation.execution.engines import Workers, started
 from art_ext.evaluation.execution.executor import Distribution
-from art_ext.evaluation.execution.job import Ended, Rebuild, Watcher
+from art_ext.evaluation.execution.job import FINAL_ERRORS, Ended, Rebuild, Watcher
 from art_ext.evaluation.execution.limits.plan import LimitsUnit
 from art_ext.evaluation.execution.limits.settings import LimitsSettings
 from art_ext.evaluation.panel.resources import GeneratorSource
 from art_ext.storage.limits import LimitsFolder
-
-# errors of arguments, of the user's code and of the disk: another attempt would end with them too
-_FINAL = (ValueError, TypeError, ImportError, OSError)
 
 
 def run_unit(
@@ -189,7 +186,7 @@ class UnitTask:
                 self._built()(number)
             except Exception as error:
                 trace = "".join(traceback.format_exception(error))
-                final = isinstance(error, _FINAL)
+                final = isinstance(error, FINAL_ERRORS)
                 ends.append(ended(number, error=describe(error), final=final, trace=trace))
             else:
                 ends.append(ended(number))
