@@ -48,7 +48,6 @@ def train(context: typer.Context, **options: Any) -> None:
             progress=tells,
             say=_say if tells else None,
         )
-        _destroy_process_group()
         if run is None:  # not the main process
             return
         # every terminal shows the first and the accuracies
@@ -59,14 +58,6 @@ def train(context: typer.Context, **options: Any) -> None:
         if tells:
             samples = counted(run["test_samples"], "test sample")
             typer.echo(f"{samples}, {run['norm']} {radius(run['eps'])}; run: {out}")
-
-
-def _destroy_process_group() -> None:
-    """Destroy the process group of torchrun. Backends warn of processes that exit without it."""
-    from torch import distributed
-
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 def _say(line: str) -> None:

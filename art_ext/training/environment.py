@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from art_ext.core.networks import model_device
 
@@ -58,15 +59,32 @@ def make_accelerator(
 ) -> tuple[Accelerator, torch.device]:
     """Create the Accelerator and return it with the device.
 
-    It uses the state that Accelerate stores for this process, if any.
+    It uses the state that Accelerate stores for this process, if any. A group of processes that
+    Accelerate creates here is destroyed when the interpreter exits.
     """
     from accelerate import Accelerator
 
+    had_group = _has_process_group()
     device = model_device(model, options.device, torch.device("cpu"))
     accelerator = Accelerator(
         cpu=device.type == "cpu", mixed_precision=options.precision, device_placement=False
     )
+    if _has_process_group() and not had_group:
+        atexit.register(_destroy_process_group)
     return accelerator, accelerator.device if accelerator.num_processes > 1 else device
+
+
+def _has_process_group() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def _destroy_process_group() -> None:
+    """Destroy the group of processes, if it still exists.
+
+    The threads of a group that outlives the interpreter abort some processes after their work.
+    """
+    if _has_process_group():
+        distributed.destroy_process_group()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ index of each item that is read to a file of its process in FOLDER/read-P-WORKER
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import sys
@@ -77,8 +78,16 @@ def go(folder: Path, workers: int, loader: bool = False, **options: Any) -> Any:
     return train(model, data, Pgd(eps=0.05, num_steps=2), epochs=EPOCHS, **settings, **options)
 
 
+def note_the_group(folder: Path) -> None:
+    """Write whether the group of processes still exists, as one of the last acts of a process."""
+    name = f"group-{os.environ['RANK']}-{sys.argv[2]}"
+    (folder / name).write_text(str(torch.distributed.is_initialized()))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    if "RANK" in os.environ:
+        atexit.register(note_the_group, Path(sys.argv[1]))  # runs after what is registered later
     result = go(Path(sys.argv[1]), int(sys.argv[2]), loader="loader" in sys.argv)
     if os.environ.get("RANK", "0") == "0":
         name = f"losses-{os.environ.get('WORLD_SIZE', '1')}-{sys.argv[2]}.pt"
