@@ -380,7 +380,7 @@ register(
             "Croce, Hein. Reliable evaluation of adversarial robustness with an ensemble "
             "of diverse parameter-free attacks. ICML 2020."
         ),
-        page="auto-pgd.md",
+        page="attacks/auto-pgd.md",
         random=True,
         lengths=("num_steps", "num_targets", "num_restarts"),
         url="https://arxiv.org/abs/2003.01690",

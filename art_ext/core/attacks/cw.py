@@ -187,7 +187,7 @@ register(
         paper=(
             "Carlini, Wagner. Towards evaluating the robustness of neural networks. IEEE S&P 2017."
         ),
-        page="ead.md",
+        page="attacks/ead.md",
         lengths=("num_steps", "search_steps"),
         tanh=True,
         url="https://arxiv.org/abs/1608.04644",

@@ -214,7 +214,7 @@ register(
             "Chen, Sharma, Zhang, Yi, Hsieh. EAD: elastic-net attacks to deep neural "
             "networks via adversarial examples. AAAI 2018."
         ),
-        page="ead.md",
+        page="attacks/ead.md",
         lengths=("num_steps", "search_steps"),
         url="https://arxiv.org/abs/1709.04114",
         hosts={

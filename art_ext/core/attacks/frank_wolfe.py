@@ -281,7 +281,7 @@ register(
             "Chen, Zhou, Yi, Gu. A Frank-Wolfe framework for efficient and effective "
             "adversarial attacks. AAAI 2020."
         ),
-        page="frank-wolfe.md",
+        page="attacks/frank-wolfe.md",
         lengths=("num_steps",),
         url="https://arxiv.org/abs/1811.10828",
         hosts={

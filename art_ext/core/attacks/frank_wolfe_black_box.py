@@ -145,7 +145,7 @@ register(
             "Chen, Zhou, Yi, Gu. A Frank-Wolfe framework for efficient and effective "
             "adversarial attacks. AAAI 2020."
         ),
-        page="frank-wolfe-black-box.md",
+        page="attacks/frank-wolfe-black-box.md",
         random=True,
         url="https://arxiv.org/abs/1811.10828",
         hosts={

@@ -286,7 +286,7 @@ register(
             "Wang, Li, Liu, Lin. A Hamiltonian Monte Carlo method for probabilistic "
             "adversarial attack and learning. IEEE TPAMI 2022."
         ),
-        page="hmcam.md",
+        page="attacks/hmcam.md",
         random=True,
         lengths=("num_steps", "num_transitions"),
         url="https://arxiv.org/abs/2010.07849",

@@ -256,7 +256,7 @@ register(
             "Kurakin, Goodfellow, Bengio. Adversarial examples in the physical world. "
             "ICLR workshop 2017."
         ),
-        page="ead.md",
+        page="attacks/ead.md",
         lengths=("num_steps",),
         hosts={"art": Shell(name="IFGM"), "torchattacks": Shell(name="IFGM")},
     )

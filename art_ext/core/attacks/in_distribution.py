@@ -165,7 +165,7 @@ register(
             "Chen. Evaluating and understanding adversarial robustness in deep learning."
             " Dissertation, UCLA 2021."
         ),
-        page="in-distribution.md",
+        page="attacks/in-distribution.md",
         norms=NORMS,
         random=True,
         lengths=("num_steps", "search_steps"),

@@ -172,7 +172,7 @@ register(
             "Ilyas, Engstrom, Athalye, Lin. Black-box adversarial attacks with limited "
             "queries and information. ICML 2018."
         ),
-        page="frank-wolfe-black-box.md",
+        page="attacks/frank-wolfe-black-box.md",
         random=True,
         url="https://arxiv.org/abs/1804.08598",
         hosts={"art": Shell(name="NES"), "torchattacks": Shell(name="NES")},

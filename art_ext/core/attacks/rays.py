@@ -203,7 +203,7 @@ register(
         paper=(
             "Chen, Gu. RayS: a ray searching method for hard-label adversarial attack. KDD 2020."
         ),
-        page="rays.md",
+        page="attacks/rays.md",
         no_targets=(
             "the search needs a starting image of the target class for every sample "
             "(x_init of the Python function)"

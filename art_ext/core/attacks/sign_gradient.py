@@ -500,7 +500,7 @@ register(
         family="fixed-radius",
         summary=("Takes sign steps along a momentum that is accumulated and scaled as in Adam."),
         paper=_WANG,
-        page="hmcam.md",
+        page="attacks/hmcam.md",
         lengths=("num_steps", "num_restarts"),
         url="https://arxiv.org/abs/2010.07849",
         hosts={
@@ -547,7 +547,7 @@ register(
             "Goodfellow, Shlens, Szegedy. Explaining and harnessing adversarial examples."
             " ICLR 2015."
         ),
-        page="sign-gradient.md",
+        page="attacks/sign-gradient.md",
         url="https://arxiv.org/abs/1412.6572",
         hosts={
             "art": Shell(name="FGSM"),
@@ -565,7 +565,7 @@ register(
             "Kurakin, Goodfellow, Bengio. Adversarial examples in the physical world. "
             "ICLR workshop 2017."
         ),
-        page="sign-gradient.md",
+        page="attacks/sign-gradient.md",
         lengths=("num_steps",),
         url="https://arxiv.org/abs/1607.02533",
         hosts={
@@ -584,7 +584,7 @@ register(
             "Dong, Liao, Pang, Su, Zhu, Hu, Li. Boosting adversarial attacks with "
             "momentum. CVPR 2018."
         ),
-        page="sign-gradient.md",
+        page="attacks/sign-gradient.md",
         lengths=("num_steps",),
         url="https://arxiv.org/abs/1710.06081",
         hosts={
@@ -603,7 +603,7 @@ register(
             "Madry, Makelov, Schmidt, Tsipras, Vladu. Towards deep learning models "
             "resistant to adversarial attacks. ICLR 2018."
         ),
-        page="sign-gradient.md",
+        page="attacks/sign-gradient.md",
         random=True,
         lengths=("num_steps", "num_restarts"),
         url="https://arxiv.org/abs/1706.06083",
@@ -622,7 +622,7 @@ register(
         family="fixed-radius",
         summary="PGD along a momentum of normalised gradients.",
         paper=_WANG,
-        page="sign-gradient.md",
+        page="attacks/sign-gradient.md",
         random=True,
         lengths=("num_steps", "num_restarts"),
         url="https://arxiv.org/abs/2010.07849",
@@ -638,7 +638,7 @@ register(
             "The common form of FGSM, PGD and their relatives, with every part chosen by name."
         ),
         paper=_WANG,
-        page="sign-gradient.md",
+        page="attacks/sign-gradient.md",
         lengths=("num_steps", "num_restarts"),
         url="https://arxiv.org/abs/2010.07849",
         hosts={"art": Shell(name="SignGradient"), "torchattacks": Shell(name="SignGradient")},

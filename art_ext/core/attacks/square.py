@@ -475,7 +475,7 @@ register(
             "adversarial attack via random search. ECCV 2020."
         ),
         url="https://arxiv.org/abs/1912.00049",
-        page="square.md",
+        page="attacks/square.md",
         norms=tuple(METHODS),
         random=True,
         hosts={

@@ -217,7 +217,7 @@ register(
             "box attacks to deep neural networks without training substitute models. "
             "AISec 2017."
         ),
-        page="zoo.md",
+        page="attacks/zoo.md",
         random=True,
         lengths=("num_steps", "search_steps"),
         tanh="use_tanh",
