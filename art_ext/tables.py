@@ -31,7 +31,9 @@ MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.D
 PAGES = (
     "README.md",
     "docs/index.md",
-    "docs/command-line.md",
+    "docs/reference/*.md",
+    "docs/how-to/*.md",
+    "docs/explanation/*.md",
     "docs/detectors.md",
     "docs/training.md",
     "docs/hosts/*.md",

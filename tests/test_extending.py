@@ -39,8 +39,9 @@ EPS = 0.3
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The example files of the guide; the current folder."""
-    for name, code in examples("extending.md").items():
-        (tmp_path / name).write_text(code)
+    for page in ("add-an-attack", "add-a-recipe", "add-a-detector", "plug-in-package"):
+        for name, code in examples(f"how-to/{page}.md").items():
+            (tmp_path / name).write_text(code)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plots, "draw", lambda *arguments: [])
     yield tmp_path
@@ -152,7 +153,7 @@ class TestPackage:
         )
         assert done.returncode == 0, done.stderr
         lines = {line.split()[0]: line for line in done.stdout.splitlines()}
-        guide = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+        guide = (ROOT / "docs" / "how-to" / "plug-in-package.md").read_text(encoding="utf-8")
         assert " corner-attacks 1.0 " in lines["corner"]
         assert " ".join(lines["corner"].split()) in " ".join(guide.split())
 

@@ -284,7 +284,7 @@ class TestEvaluate:
     def test_the_example_of_the_documentation_with_a_fault_is_warned_of(
         self, tmp_path: Path, linear_net: nn.Module, digits: tuple[Tensor, Tensor], returned: str
     ) -> None:
-        page = Path(__file__).parent.parent / "docs" / "extending.md"
+        page = Path(__file__).parent.parent / "docs" / "how-to" / "add-an-attack.md"
         code = page.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
         faulty = code.replace("problem.random_start(restart=t)", returned)
         assert faulty != code

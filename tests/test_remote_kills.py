@@ -1,6 +1,6 @@
 """A service that fails, is killed and comes back, and a client that is killed: nothing is paid twice.
 
-The tables that ``-s`` shows are those of ``docs/services.md``.
+The tables that ``-s`` shows are those of ``docs/how-to/services.md``.
 """
 
 from __future__ import annotations

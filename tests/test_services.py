@@ -431,7 +431,7 @@ def test_a_partial_report_needs_a_complete_chunk(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_example_of_the_documentation(tmp_path: Path) -> None:
-    files = examples("services.md")
+    files = examples("how-to/services.md")
     assert list(files) == ["server.py", "client.py", "attack.py"]
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")

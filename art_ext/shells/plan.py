@@ -125,7 +125,7 @@ def plan(spec: AttackSpec, host: Host) -> Plan:
         raise ValueError(
             f"a shell needs an attack that counts its queries, and {spec.name} has access"
             " 'unknown': let it return an AttackResult of a driver, and register it with an"
-            " AttackSpec that states its access (docs/extending.md)"
+            " AttackSpec that states its access (docs/how-to/add-an-attack.md)"
         )
     if not shell.name:
         shell = replace(shell, name="".join(part.title() for part in spec.name.split("_")))

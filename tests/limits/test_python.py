@@ -25,7 +25,7 @@ def test_the_example_calls_limits_as_it_is_declared():
 
 
 def test_the_table_has_the_names_of_the_file_and_of_the_command():
-    table = (DOCS / "command-line.md").read_text(encoding="utf-8")
+    table = (DOCS / "reference" / "limits-commands.md").read_text(encoding="utf-8")
     assert "| `estimators` (`--estimator`) | `sampled,spectral` |" in table
 
 
