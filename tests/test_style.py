@@ -1,0 +1,83 @@
+"""Pages, helps and templates are short sentences in plain words."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.prose import PAGES, PENDING, REWRITTEN, ROOT, avoided, figures, paragraphs, sentences
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _imperative(texts: dict[str, str], folder: Path) -> list[str]:
+    """Return the places whose first line is no imperative (D401 of ruff)."""
+    file = folder / "texts.py"
+    functions = [
+        f'def f{number}():\n    r"""{text.strip().splitlines()[0]}"""\n'
+        for number, text in enumerate(texts.values())
+    ]
+    file.write_text("\n\n".join(functions), encoding="utf-8")
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select=D401"]
+    done = subprocess.run(
+        [*command, "--output-format=concise", str(file)], capture_output=True, text=True
+    )
+    lines = [int(line) for line in re.findall(r"texts\.py:(\d+):", done.stdout)]
+    source = file.read_text(encoding="utf-8").splitlines()
+    numbers = [int(re.findall(r"def f(\d+)", source[line - 2])[0]) for line in lines]
+    return [list(texts)[number] for number in numbers]
+
+
+def test_pending_pages_exist():
+    assert [page for page in PENDING if not (ROOT / page).exists()] == []
+
+
+def _docstrings(source: str, kinds: tuple[type[ast.AST], ...]) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+            yield text
+
+
+@pytest.mark.parametrize("page", REWRITTEN, ids=_name)
+def test_a_page_is_short(page):
+    found = figures(page)
+    assert found["words"] <= 1500
+    assert found["semicolons"] <= 6
+    assert found["p90"] <= 25, sentences(page.read_text("utf-8"))
+    assert found["longest"] <= 45, max(sentences(page.read_text("utf-8")), key=len)
+
+
+@pytest.mark.parametrize("page", REWRITTEN, ids=_name)
+def test_words_of_a_page(page):
+    text = page.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ +(.*)$", text, flags=re.MULTILINE)
+    assert avoided("\n".join([*headings, *paragraphs(text)])) == {}
+    differences = [one for one in headings if re.search(r"\b(differ|paper)", one.lower())]
+    assert {one for one in differences if "Differences" in one} <= {"Differences from the paper"}
+
+
+def test_docstrings_in_pages(tmp_path):
+    """Code of a page is written as code of the package is."""
+    texts = {
+        f"{_name(page)}: {text}": text
+        for page in PAGES
+        for block in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.S | re.M)
+        for text in _docstrings(block, (ast.FunctionDef,))
+    }
+    assert _imperative(texts, tmp_path) == []
+
+
+def test_the_counter():
+    page = "# A; b\n\nOne `a; b` two; three. J. Chen\nwrote it.\n\n    code; here\n\n| a; b |\n* Item one.\n"
+    assert paragraphs(page) == ["One code two; three. J. Chen wrote it.", "Item one."]
+    assert sentences(page) == ["One code two; three.", "J. Chen wrote it.", "Item one."]
+    assert avoided("Results are computed anew.") == {"anew": "again"}
+    assert avoided("metres, hand-in") == {}
