@@ -18,6 +18,7 @@ _PACKAGES = (
     "data",
     "detectors",
     "evaluation",
+    "examples",
     "models",
     "testing",
     "torchattacks",

@@ -8,6 +8,7 @@ from art_ext import core as core
 from art_ext import data as data
 from art_ext import detectors as detectors
 from art_ext import evaluation as evaluation
+from art_ext import examples as examples
 from art_ext import models as models
 from art_ext import testing as testing
 from art_ext import torchattacks as torchattacks

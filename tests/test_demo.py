@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from art_ext import examples
 from art_ext.data import load_data
 from art_ext.evaluation import demo, read_run
-from art_ext.evaluation.demo import run_demo, train_digits
+from art_ext.evaluation.demo import run_demo
 from art_ext.evaluation.panel import toolkits
+from art_ext.examples import train_digits
 from art_ext.storage.formats import EVALUATION
 from art_ext.training import Recipe, TrainingResult, train
 from art_ext.training.runs import requirements
@@ -40,7 +42,7 @@ def test_the_robust_network_is_trained_by_backward_smoothing(
         done.append((recipe, train(model, data, recipe, **options)))
         return done[-1][1]
 
-    monkeypatch.setattr(demo, "train", watched)
+    monkeypatch.setattr(examples, "train", watched)
     few = load_data("digits", split="train").first(100).in_memory()
     model = train_digits(few, eps=eps, epochs=3, seed=0)
     ((used, result),) = done
@@ -156,7 +158,7 @@ def test_the_demo_runs_on_one_thread_and_gives_the_others_back():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with demo._one_thread():
+        with examples.one_thread():
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 2
     finally:

@@ -27,6 +27,7 @@ PACKAGES = (  # that ``art_ext.NAME`` imports
     "data",
     "detectors",
     "evaluation",
+    "examples",
     "models",
     "testing",
     "torchattacks",

@@ -7,32 +7,23 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-import torch
-from torch import nn
-
 from art_ext.core.oracle import Model
-from art_ext.data import Dataset, load_data
+from art_ext.data import load_data
 from art_ext.evaluation.analysis.records import RunFolder, read_run, require_report
 from art_ext.evaluation.execution.finish import Outcome
 from art_ext.evaluation.execution.job import Watcher
 from art_ext.evaluation.execution.runner import evaluate
 from art_ext.evaluation.panel.attack import Attack
 from art_ext.evaluation.panel.members import find_attack
-from art_ext.training import BackwardSmoothing, Natural, train
-from art_ext.training.runs import make_network, require_training
-from art_ext.training.runs.defaults import DEFAULTS
+from art_ext.examples import EPS, NATURAL_EPOCHS, ROBUST_EPOCHS, one_thread, train_digits
+from art_ext.training.runs import require_training
 
 logger = logging.getLogger("art_ext")
 
-EPS = 0.2
 MAX_QUERIES = 500
-NATURAL_EPOCHS = 15
-ROBUST_EPOCHS = 30
 PANEL: dict[str, dict[str, Any]] = {
     "rays": {},
     "frank_wolfe": {},
@@ -77,7 +68,7 @@ def run_demo(
     # raises before the training, not after it
     RunFolder(out, {"arguments": arguments}).check(overwrite=ours)
     models: dict[str, Model] = {}
-    with _one_thread():
+    with one_thread():
         for name, eps, epochs in (
             ("natural", 0.0, NATURAL_EPOCHS),
             ("adversarially trained", EPS, ROBUST_EPOCHS),
@@ -99,20 +90,6 @@ def run_demo(
         )
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run on one thread, so that sums round alike on every number of cores.
-
-    For networks this small, one thread is as fast as several.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _panel() -> list[Attack]:
     """One attack of every family, and torchattacks' PGD if it is installed and can be imported."""
     panel = [find_attack(name, arguments) for name, arguments in PANEL.items()]
@@ -126,21 +103,3 @@ def _panel() -> list[Attack]:
     except ImportError as error:  # beside another torch's torchvision
         logger.warning("%s", error)
         return panel
-
-
-def train_digits(data: Dataset, *, eps: float, epochs: int, seed: int) -> nn.Module:
-    """Train the digits network: naturally with eps = 0, else by Backward Smoothing.
-
-    The radius eps is in L-infinity. Optimiser, rate, schedule and batch size are those of ``art-ext
-    train --data digits``. No global random stream is touched, and the same seed gives the same
-    weights.
-
-    Raises:
-        ImportError: without the extra ``train``.
-    """
-    recipe = BackwardSmoothing(eps=eps) if eps else Natural()
-    names = ("optimizer", "learning_rate", "weight_decay", "schedule", "batch_size")
-    updates = {name: getattr(DEFAULTS["digits"], name) for name in names}
-    model = make_network("digits-cnn", {}, seed)
-    train(model, (data.x, data.y), recipe, epochs=epochs, seed=seed, **updates)
-    return model.eval()
