@@ -2,10 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# tools of the documentation and of releases
+DOCS_BIN := .venv-docs/bin
+DOCS_STAMP := .venv-docs/.installed
 # libgomp's barriers spin: on a busy machine a small network is a hundred times slower with more threads than idle cores
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow tables shells lint clean
+.PHONY: demo test slow tables shells lint release-check matrix clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -31,6 +34,19 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# wheel and source archive in dist/, their contents, their description and the versions
+release-check: $(STAMP) $(DOCS_STAMP)
+	rm -rf build dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+	$(DOCS_BIN)/twine check --strict dist/*
+	$(DOCS_BIN)/cffconvert --validate
+	$(DOCS_BIN)/python tools/classifiers.py
+	$(BIN)/pytest -q tests/test_package_index.py tests/test_packaging.py
+
+# the wheel in an empty environment of each Python at hand
+matrix: release-check
+	$(BIN)/python tools/matrix.py dist/*.whl
+
 # RobustBench comes last and in a command of its own: torchattacks' wheel carries a stub package of the same name
 $(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv .venv
@@ -40,5 +56,11 @@ $(STAMP): pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall "robustbench==1.1.1"
 	touch $(STAMP)
 
+$(DOCS_STAMP): pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	$(DOCS_BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(DOCS_BIN)/python -m pip install --quiet --group docs
+	touch $(DOCS_STAMP)
+
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-docs site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
