@@ -1,4 +1,4 @@
-"""The page of a run on limits, its figure and its files; test_report_browser.py opens it."""
+"""The page of a run on limits, its figure and its files; ``tests/browser`` opens it."""
 
 from __future__ import annotations
 

@@ -17,6 +17,9 @@ from art_ext.evaluation.report.pictures import encode
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+# parts of the style sheet and of the script of every page; each script has names of its own
+STYLES = ("report", "figures", "examples", "comparison")
+SCRIPTS = ("report", "figures", "examples")
 SAMPLES_NAMED = 200  # of a warning; the rest are in warnings.json
 
 
@@ -80,13 +83,15 @@ def render_template(name: str, **content: Any) -> str:
     from markupsafe import Markup
 
     environment = _environment()
-    script = environment.get_template("report.js.j2").render()
+    parts = (environment.get_template(f"{part}.js.j2").render() for part in SCRIPTS)
+    script = '"use strict";' + "".join(f"\n{{\n{part}\n}}" for part in parts)
     return environment.get_template(name).render(
         # a script that came with a name would have another digest, and not run even if it were not
         # escaped
         script=Markup(script),  # noqa: S704
         digest=base64.b64encode(sha256(script.encode("utf-8")).digest()).decode("ascii"),
         samples_named=SAMPLES_NAMED,
+        styles=STYLES,
         **content,
     )
 

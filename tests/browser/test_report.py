@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +18,6 @@ from art_ext.evaluation.analysis.records import load_run
 from art_ext.evaluation.report.limits import strips, write_limits_report
 from art_ext.evaluation.report.page import write_report
 from tests._limits import make_limits
-
-pytestmark = pytest.mark.slow
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=\"document.title='broken in'\">"
 ORDER = ["b", "b", "b", "b", HOSTILE, HOSTILE, HOSTILE, HOSTILE, "a", "a", "a", "a"]
@@ -86,53 +81,24 @@ def limits_report(tmp_path_factory: pytest.TempPathFactory, report: Path) -> Pat
 
 
 @pytest.fixture
-def page(report: Path) -> Iterator[Any]:
+def page(report: Path, opened: Callable[..., Any]) -> Any:
     """The report in Chromium."""
-    with opened(report) as view:
-        yield view
+    return opened(report)
 
 
 @pytest.fixture
-def limits_page(limits_report: Path) -> Iterator[Any]:
+def limits_page(limits_report: Path, opened: Callable[..., Any]) -> Any:
     """The report on limits in Chromium."""
-    with opened(limits_report) as view:
-        yield view
-
-
-@contextmanager
-def opened(file: Path) -> Iterator[Any]:
-    """A page in Chromium; whatever it complains of or fetches is collected in ``page.trouble``."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        reason = "Chromium is not installed (the system's package `chromium`)"
-        if os.environ.get("ART_EXT_REQUIRE_CHROMIUM") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        view: Any = browser.new_page()
-        view.trouble = []
-        view.on("console", lambda message: view.trouble.append(message.text))
-        view.on("pageerror", lambda error: view.trouble.append(str(error)))
-        view.on("requestfailed", lambda request: view.trouble.append(request.url))
-        view.on("dialog", lambda dialog: view.trouble.append(dialog.message))
-        view.goto(file.as_uri())
-        view.wait_for_load_state("networkidle")
-        yield view
-        browser.close()
+    return opened(limits_report)
 
 
 def column(page: Any, number: int) -> list[str]:
-    return [
-        cell.inner_text() for cell in page.locator(f"#results tbody td:nth-child({number})").all()
-    ]
+    return [cell.inner_text() for cell in page.locator(f"#rows tbody td:nth-child({number})").all()]
 
 
 def left(page: Any) -> list[tuple[str, str, str]]:
     """Model, attack and eps of the rows that are to be seen."""
-    rows = page.locator("#results tbody tr:visible").all()
+    rows = page.locator("#rows tbody tr:visible").all()
     return [
         tuple(row.get_attribute(f"data-{name}") for name in ("model", "attack", "eps"))
         for row in rows
@@ -167,7 +133,7 @@ def test_a_heading_sorts_up_and_then_down(page: Any) -> None:
 
 
 def test_numbers_sort_as_numbers_and_the_unknown_comes_last(page: Any) -> None:
-    cells = "[...document.querySelectorAll('#results tbody td:nth-child(7)')]"
+    cells = "[...document.querySelectorAll('#rows tbody td:nth-child(7)')]"
     given = "['100', '9', '', '20.5', '3', '1000', '5', '', '7', '8', '10', '11']"
     page.evaluate(f"{cells}.forEach((cell, row) => cell.dataset.sort = {given}[row])")
     heading = page.get_by_role("button", name="Mean queries")
@@ -243,7 +209,7 @@ def test_follows_the_colour_scheme_and_fits_a_phone(page: Any, scheme: str) -> N
     page.set_viewport_size({"width": 390, "height": 800})
     assert (page.evaluate(BRIGHTNESS) > 128) == (scheme == "light")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    assert page.evaluate("document.getElementById('results').scrollWidth <= window.innerWidth"), (
+    assert page.evaluate("document.getElementById('rows').scrollWidth <= window.innerWidth"), (
         "rows are blocks"
     )
     page.set_viewport_size({"width": 320, "height": 800})
@@ -302,7 +268,7 @@ class TestLimits:
         assert count.inner_text() == "1 of 12 rows"
         page.get_by_role("button", name="Clear").press("Enter")
         wait_for_all_rows(page)
-        page.locator("#results").get_by_role("button", name="Unconstrained", exact=True).click()
+        page.locator("#rows").get_by_role("button", name="Unconstrained", exact=True).click()
         rising = [float(text.split()[0]) for text in column(page, 8)]
         assert rising == sorted(rising)
         assert len(set(rising)) > 2
