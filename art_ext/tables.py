@@ -19,6 +19,7 @@ from art_ext.configuration.evaluation import EvaluationConfig
 from art_ext.configuration.generator import GeneratorConfig, SampleConfig
 from art_ext.configuration.limits import LimitsConfig
 from art_ext.configuration.options import Option, default_of, options_of
+from art_ext.configuration.parsing import read_toml
 from art_ext.configuration.training import TrainingConfig
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import AttackSpec
@@ -183,6 +184,17 @@ def _default(one: Field[Any], about: Option) -> str:
     return f"`{about.shown or default}`"
 
 
+def _features(specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Return the table of features beside those of other toolkits."""
+    content = read_toml(ROOT / "docs" / "features.toml")
+    toolkits = content["toolkits"]
+    rows = [
+        (one["title"], *(one[toolkit]["answer"] for toolkit in toolkits))
+        for one in content["feature"]
+    ]
+    return _table(("", *toolkits.values()), rows)
+
+
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in (header, *rows)]
     lines.insert(1, "|" + "---|" * len(header))
@@ -194,6 +206,7 @@ TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "attacks": _attacks,
     "functions": _functions,
     "pages": _pages,
+    "features": _features,
     "detectors": _detectors,
     "art": partial(_classes, art.HOST),
     "torchattacks": partial(_classes, torchattacks.HOST),
