@@ -35,7 +35,9 @@ PAGES = (
     "docs/reference/*.md",
     "docs/how-to/*.md",
     "docs/explanation/*.md",
+    "docs/attacks/*.md",
     "docs/detectors.md",
+    "docs/detectors/*.md",
     "docs/training.md",
     "docs/hosts/*.md",
 )
@@ -62,7 +64,11 @@ def with_tables(text: str, page: Path) -> str:
     folder = os.path.relpath(ROOT / "docs", page.parent)
     prefix = "" if folder == "." else f"{Path(folder).as_posix()}/"
 
+    here = os.path.relpath(page, ROOT / "docs")
+
     def table(match: re.Match[str]) -> str:
+        if match[2] in OF_PAGE:
+            return match[1] + OF_PAGE[match[2]](Path(here).as_posix()) + match[3]
         return match[1] + TABLES[match[2]](specs, prefix) + match[3]
 
     return MARKED.sub(table, text)
@@ -152,6 +158,40 @@ def _detectors(specs: Sequence[AttackSpec], prefix: str) -> str:
     return _table(("detector", "rows", "needs", "options", "in ART", "rejects"), rows)
 
 
+def _threat_model(page: str) -> str:
+    """Return the table of the attacks that a page describes."""
+    rows = (
+        (
+            f"`{spec.name}`",
+            spec.access,
+            spec.family,
+            ", ".join(spec.norms),
+            "no" if spec.no_targets else "yes",
+            "yes" if spec.random else "no",
+            *(_class_name(spec, host) for host in ("art", "torchattacks")),
+        )
+        for spec in registry.specs()
+        if registry.is_built_in(spec) and spec.page == page
+    )
+    header = ("attack", "needs", "family", "norms", "targets", "random", "in ART", "in torchattacks")
+    return _table(header, rows)
+
+
+def _class_name(spec: AttackSpec, host: str) -> str:
+    shell = spec.hosts.get(host)
+    return f"`{shell.name}`" if shell and shell.name else "-"
+
+
+def _of_detector(page: str) -> str:
+    """Return the table of the detectors that a page describes."""
+    rows = (
+        (f"`{spec.name}`", spec.needs, str(spec.rows), f"`{spec.art}`")
+        for spec in detectors.specs()
+        if detectors.is_built_in(spec) and spec.page == page
+    )
+    return _table(("detector", "needs", "rows an input", "in ART"), rows)
+
+
 def _options(config: type, specs: Sequence[AttackSpec], prefix: str) -> str:
     """Return the table of the options of a configuration class."""
     rows = []
@@ -215,6 +255,11 @@ TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "evaluation": partial(_options, EvaluationConfig),
     "generator": partial(_options, GeneratorConfig),
     "generated": partial(_options, SampleConfig),
+}
+# tables of the methods that a page describes
+OF_PAGE: dict[str, Callable[[str], str]] = {
+    "threat_model": _threat_model,
+    "detector": _of_detector,
 }
 
 if __name__ == "__main__":

@@ -14,6 +14,18 @@ import pytest
 from tests.prose import PAGES, PENDING, REWRITTEN, ROOT, avoided, figures, paragraphs, sentences
 
 
+METHODS = ("docs/attacks", "docs/detectors", "docs/training")
+ORDER = {  # of the sections of a method page, and whether each has it
+    "Threat model": True,
+    "Example": True,
+    "Settings": True,
+    "What is counted": True,
+    "Differences from the paper": False,
+    "Measured": False,
+    "References": True,
+}
+
+
 def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -62,6 +74,16 @@ def test_words_of_a_page(page):
     assert avoided("\n".join([*headings, *paragraphs(text)])) == {}
     differences = [one for one in headings if re.search(r"\b(differ|paper)", one.lower())]
     assert {one for one in differences if "Differences" in one} <= {"Differences from the paper"}
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in REWRITTEN if _name(page.parent) in METHODS], ids=_name
+)
+def test_a_method_page_has_one_order(page):
+    headings = re.findall(r"^## +(.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    found = [one for one in headings if one in ORDER]
+    assert found == [one for one in ORDER if one in found]
+    assert [one for one, needed in ORDER.items() if needed and one not in found] == []
 
 
 def test_docstrings_in_pages(tmp_path):
