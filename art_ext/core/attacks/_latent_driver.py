@@ -16,6 +16,7 @@ from art_ext.core.attacks._latent_starts import Starts, check_images, read_laten
 from art_ext.core.attacks.engine.constant_search import ConstantSearch
 from art_ext.core.attacks.engine.method import Answers
 from art_ext.core.attacks.engine.minimum_norm import MinimumNorm
+from art_ext.core.attacks.engine.planning import PlannedRows
 from art_ext.core.attacks.engine.state import keep
 from art_ext.core.geometry import row_norms
 from art_ext.core.limits.generator import Generator, GeneratorOracle
@@ -100,6 +101,12 @@ class LatentMinimumNorm(MinimumNorm):
         """Enter the oracles of the generator and of the model."""
         with self.images.oracle, super().running():
             yield
+
+    def plan(self, answers: PlannedRows) -> None:
+        """As the base does, for the starts that a sample may have."""
+        both = self.given is not None and self.starts.initialisation == "both"
+        search = PlannedRows(answers.forward - 1, answers.backward - 1)
+        super().plan(answers.plus(search) if both else answers)
 
     def unfinished(self) -> Tensor:
         """(N,) bool, samples that the attack goes on with, now or from a later start."""

@@ -11,6 +11,7 @@ from art_ext.core.attacks.engine.adam import BETA1, BETA2, adam_step
 from art_ext.core.attacks.engine.attack_space import Coordinates
 from art_ext.core.attacks.engine.constant_search import ConstantSearch
 from art_ext.core.attacks.engine.minimum_norm import MinimumNorm
+from art_ext.core.attacks.engine.planning import PlannedRows
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import keep
 from art_ext.core.attacks.engine.tanh_space import TanhSpace
@@ -164,6 +165,14 @@ class Descent:
         self.probes = Probes(run, self.spaces, h, coordinates)
         self.measure = Distortion(self.spaces.tanh)
         self.state = self.spaces.begin(run.problem, self.probes.draws)
+
+    def planned_rows(self, search: ConstantSearch) -> PlannedRows:
+        """Return the most answers of a sample: the clean check, and each iterate with its probes.
+
+        The iterate that ends an optimisation is not probed.
+        """
+        probed = search.most_steps - search.most_optimisations
+        return PlannedRows(1 + search.most_steps + probed * 2 * max(self.probes.draws))
 
     def keep(self, rows: Tensor) -> None:
         """Keep the active rows at these positions."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from art_ext.core.attacks.engine.fixed_radius import FixedRadius
 from art_ext.core.attacks.engine.method import Answers, Method
 from art_ext.core.attacks.engine.options import FixedRadiusOptions
+from art_ext.core.attacks.engine.planning import other_classes
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.engine.successes import check_restarts
@@ -114,6 +115,10 @@ class AutoPgd(Method[AutoPgdState]):
     def num_trajectories(self, num_restarts: int) -> int:
         """Count the ascents of all phases, one phase for each rival."""
         return num_restarts * (1 if self.rivals is None else self.rivals.shape[1])
+
+    def most_trajectories(self, num_restarts: int) -> int:
+        """Return the most ascents, one phase for each other class that is wanted."""
+        return num_restarts * (other_classes(self.num_targets) if self.num_targets else 1)
 
     def next_loss(self, problem: Problem, trajectory: int) -> Loss | None:
         """Return the loss of the next rival, at the beginning of its phase."""

@@ -14,6 +14,7 @@ from art_ext.core.attacks.engine.constant_search import ConstantSearch
 from art_ext.core.attacks.engine.method import Answers
 from art_ext.core.attacks.engine.minimum_norm import MinimumNorm, Optimiser
 from art_ext.core.attacks.engine.options import MinimumNormOptions
+from art_ext.core.attacks.engine.planning import PlannedRows
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.hosts import Shell
@@ -99,6 +100,13 @@ class Fista(Optimiser[FistaState]):
     def cost(self, begun: Tensor | None) -> Tensor | int:
         """One query for the gradient, unless it is that of the clean check, and one for x_k."""
         return 2 if begun is None else 2 - begun.to(torch.int64)
+
+    def planned_rows(self, search: ConstantSearch) -> PlannedRows:
+        """Two answers for each iteration, one of them with a gradient, and the clean check, whose
+        gradient is the first of each optimisation.
+        """
+        slopes = search.most_steps - search.most_optimisations
+        return PlannedRows(1 + search.most_steps + slopes, 1 + slopes)
 
     def _slope(
         self, problem: Problem, ahead: Tensor, clean_slope: Tensor, begun: Tensor | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +82,20 @@ class RadiusSearch(Search):
             begun=torch.ones_like(index, dtype=torch.bool),
         )
         driver.open_trace(1, "radius")
+
+    @property
+    def most_optimisations(self) -> int:
+        """Most radii that are tried: upwards to the largest, then down to the resolution."""
+        radii = self.largest / self.resolution
+        if self.search == "grid":
+            return math.ceil(radii)
+        doublings = math.ceil(math.log2(radii))
+        return 1 + 2 * doublings
+
+    @property
+    def most_steps(self) -> int:
+        """Steps at all radii."""
+        return self.most_optimisations * self.num_steps
 
     @property
     def begun(self) -> Tensor:

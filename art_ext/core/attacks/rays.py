@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from art_ext.core.attacks._rays_search import Search
 from art_ext.core.attacks.engine.options import AttackOptions
+from art_ext.core.attacks.engine.planning import PlannedRows, state_plan
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
@@ -154,6 +155,7 @@ def rays(
         hierarchical=hierarchical,
         callback=callback,
     )
+    state_plan(PlannedRows(max_queries))
     with interruptible(problem.oracle, lambda: search.interim(x.device)):
         search.run(_speculates(speculate, model, problem.oracle.device))
     return search.result(x.device)

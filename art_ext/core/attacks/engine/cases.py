@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from art_ext.core.attacks.engine.planning import PlannedRows, current, planning, state_plan
 from art_ext.core.checks import check_choice, check_count
 from art_ext.core.inspection import Inspector
 from art_ext.core.interruption import AttackInterrupted, ModelStopped
@@ -90,7 +91,7 @@ def _attack_case(
     sample.
     """
     if not len(x):
-        return attack(model, x, y, **options)
+        return _planned(attack, model, x, y, case, options)
     seed = resolve_seed(options.get("seed"))
     names = ("outputs", "batch_size", "clip_values", "pad_rows", "device")
     detector = options.get("detector")
@@ -154,6 +155,26 @@ def _attack_case(
     except AttackInterrupted as stop:
         done = there.table(stop.finished.to(torch.int64), len(x), 1).bool().all(dim=1)
         raise AttackInterrupted(str(stop), fold(stop.result), done) from stop.__cause__
+
+
+def _planned(
+    attack: Callable[..., AttackResult],
+    model: Model,
+    x: Tensor,
+    y: Tensor | None,
+    case: str,
+    options: dict[str, Any],
+) -> AttackResult:
+    """Attack no samples, and plan an attack on each wrong class besides the clean check."""
+    whole = current()
+    with planning() as one:
+        result = attack(model, x, y, **options)
+    classes = 2 if case == "average" else getattr(whole, "classes", None)
+    if one.rows is not None and classes is not None:
+        clean = PlannedRows(getattr(options.get("detector"), "rows", 1))
+        rows = one.rows.times(classes - 1).plus(clean)
+        state_plan(rows.within(options.get("max_queries")))
+    return result
 
 
 def _stopped_at_once(

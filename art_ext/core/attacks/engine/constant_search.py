@@ -133,6 +133,16 @@ class ConstantSearch(Search):
         return self.at.begun
 
     @property
+    def most_optimisations(self) -> int:
+        """One for each c."""
+        return self.steps
+
+    @property
+    def most_steps(self) -> int:
+        """Iterations of all optimisations."""
+        return self.steps * self.num_steps
+
+    @property
     def weight(self) -> Tensor:
         """(R, 1) c in float32, to multiply gradients by."""
         return self.at.const.to(torch.float32).unsqueeze(1)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from art_ext.core.attacks.engine.awareness import Awareness
 from art_ext.core.attacks.engine.options import AttackOptions
+from art_ext.core.attacks.engine.planning import PlannedRows, state_plan
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.inspection import accepted, class_scores
 from art_ext.core.interruption import interruptible
@@ -73,6 +74,11 @@ class Driver:
             return self.interim(), (self.already | ~self.unfinished()).to(self.home)
 
         return interruptible(self.whole.oracle, outcome)
+
+    def plan(self, answers: PlannedRows) -> None:
+        """State the most rows of a sample, from its most answers and gradients."""
+        rows = PlannedRows(answers.forward * self.whole.oracle.cost, answers.backward)
+        state_plan(rows.within(self.whole.oracle.max_queries))
 
     def unfinished(self) -> Tensor:
         """(N,) bool, samples that the attack goes on with."""

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from art_ext.core.attacks.engine.planning import PlannedRows
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import State
 from art_ext.core.losses import Loss
@@ -93,6 +94,19 @@ class Method(Generic[S]):
     def num_trajectories(self, num_restarts: int) -> int:
         """Return the number of trajectories, known after the clean check."""
         return num_restarts
+
+    def most_trajectories(self, num_restarts: int) -> int:
+        """Return the most trajectories, as far as they are known before the clean check."""
+        return num_restarts
+
+    def planned_rows(self, num_restarts: int) -> PlannedRows:
+        """Return the most answers and gradients of a sample: the clean check, starts and steps."""
+        trajectories = self.most_trajectories(num_restarts)
+        steps = trajectories * self.num_steps
+        starts = 0 if self.starts_at_input else trajectories
+        return PlannedRows(
+            1 + starts + steps * (1 + self.queries_per_step), steps * self.needs_gradient
+        )
 
     def next_loss(self, problem: Problem, trajectory: int) -> Loss | None:
         """Return another loss to ascend from this trajectory on, or None for the present one."""

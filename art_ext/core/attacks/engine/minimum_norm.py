@@ -12,6 +12,7 @@ from art_ext.core.attacks.engine.driver import Driver
 from art_ext.core.attacks.engine.method import Answers, S, check_needs, check_state
 from art_ext.core.attacks.engine.nearest import BestAdversarials
 from art_ext.core.attacks.engine.options import MinimumNormOptions
+from art_ext.core.attacks.engine.planning import PlannedRows
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import State, keep
 from art_ext.core.checks import check_not_negative
@@ -32,6 +33,16 @@ class Search:
     @property
     def begun(self) -> Tensor | None:
         """(R,) bool, rows whose method begins anew. None if none does."""
+        raise NotImplementedError
+
+    @property
+    def most_optimisations(self) -> int:
+        """Most times that the method begins anew."""
+        raise NotImplementedError
+
+    @property
+    def most_steps(self) -> int:
+        """Most steps of the method, over all optimisations."""
         raise NotImplementedError
 
     def enter(self, answers: Answers, distortion: Tensor) -> Tensor:
@@ -76,6 +87,11 @@ class Optimiser(Generic[S]):
             search: says which rows begin anew, and for which constant or radius.
         """
         raise NotImplementedError
+
+    def planned_rows(self, search: Any) -> PlannedRows:
+        """Return the most answers and gradients of a sample: the clean check and the steps."""
+        steps = search.most_steps
+        return PlannedRows(1 + steps, self.needs_clean_gradient + steps * self.needs_gradient)
 
     def visit(self, driver: MinimumNorm, state: S, search: Any) -> Answers:
         """Query the candidates ``state.x`` of all active rows.
@@ -174,6 +190,7 @@ class MinimumNorm(Driver):
         self.name = type(method).__name__
         check_needs(method, method.needs_gradient or method.needs_clean_gradient, self.whole)
         self.warn_if_short(2, self.options.max_queries)
+        self.plan(method.planned_rows(search))
         with self.running():
             differentiate = method.needs_clean_gradient and self.options.max_answers != 1
             slope = self.open(self.whole.gain, differentiate=differentiate)
