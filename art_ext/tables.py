@@ -173,8 +173,8 @@ def _threat_model(page: str) -> str:
         for spec in registry.specs()
         if registry.is_built_in(spec) and spec.page == page
     )
-    header = ("attack", "needs", "family", "norms", "targets", "random", "in ART", "in torchattacks")
-    return _table(header, rows)
+    facts = ("attack", "needs", "family", "norms", "targets", "random")
+    return _table((*facts, "in ART", "in torchattacks"), rows)
 
 
 def _class_name(spec: AttackSpec, host: str) -> str:
@@ -257,10 +257,7 @@ TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "generated": partial(_options, SampleConfig),
 }
 # tables of the methods that a page describes
-OF_PAGE: dict[str, Callable[[str], str]] = {
-    "threat_model": _threat_model,
-    "detector": _of_detector,
-}
+OF_PAGE: dict[str, Callable[[str], str]] = {"threat_model": _threat_model, "detector": _of_detector}
 
 if __name__ == "__main__":
     main()

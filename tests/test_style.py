@@ -13,7 +13,6 @@ import pytest
 
 from tests.prose import PAGES, PENDING, REWRITTEN, ROOT, avoided, figures, paragraphs, sentences
 
-
 METHODS = ("docs/attacks", "docs/detectors", "docs/training")
 ORDER = {  # of the sections of a method page, and whether each has it
     "Threat model": True,
