@@ -132,6 +132,7 @@ def written() -> dict[Path, str]:
         ROOT / "training" / "__init__.pyi": _training(),
         ROOT / "__init__.py": _front(),
         ROOT / "__init__.pyi": _front_types(),
+        ROOT / "cli" / "values.py": _values(),
     }
     return {path: _formatted(text, path) for path, text in texts.items()}
 
@@ -142,6 +143,27 @@ def main() -> None:
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
             sys.stdout.write(f"wrote {path.relative_to(ROOT.parent)}\n")
+
+
+def _values() -> str:
+    """Return the module of the names that a shell completes."""
+    from art_ext.core.geometry import NORMS
+    from art_ext.data.loading import DATA_NAMES
+    from art_ext.evaluation.panel.panels import PANELS
+    from art_ext.models.networks import NETWORKS
+    from art_ext.training.recipes.registry import RECIPES
+
+    names = {
+        "ATTACKS": [spec.name for spec in specs() if is_built_in(spec)],
+        "DATA": DATA_NAMES,
+        "MODELS": NETWORKS,
+        "NORMS": NORMS,
+        "PANELS": PANELS,
+        "RECIPES": RECIPES,
+    }
+    lines = [f"{name} = {tuple(sorted(found))!r}" for name, found in names.items()]
+    head = f'"""Names that a shell completes, without an import.\n\n{NOTE}\n"""'
+    return "\n\n".join([head, "from __future__ import annotations", *lines]) + "\n"
 
 
 def _module(

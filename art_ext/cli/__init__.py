@@ -39,6 +39,7 @@ app = typer.Typer(
         " RobustBench."
     ),
     no_args_is_help=True,
+    add_completion=True,
     pretty_exceptions_enable=False,
 )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from art_ext.cli.completion import completion
 from art_ext.configuration import shared
 from art_ext.configuration.options import Option, default_of, kind_of, options_of
 from art_ext.configuration.parsing import parse_share
@@ -110,6 +111,7 @@ def _parameter(name: str, one: Field[Any], about: Option) -> inspect.Parameter:
         help=f"{about.help} ({about.range})" if about.range else about.help,
         metavar=about.metavar,
         rich_help_panel=about.panel,
+        autocompletion=completion(name, about.choices),
     )
     annotation: Any = kind if needed or default not in (None, MISSING) else kind | None
     return inspect.Parameter(

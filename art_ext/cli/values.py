@@ -1,0 +1,72 @@
+"""Names that a shell completes, without an import.
+
+Written by ``make shells`` from the lists of attacks, detectors and trainers. Change those instead.
+"""
+
+from __future__ import annotations
+
+ATTACKS = (
+    "ai_fgsm",
+    "auto_pgd",
+    "cw",
+    "ead",
+    "fgsm",
+    "frank_wolfe",
+    "frank_wolfe_black_box",
+    "hmcam",
+    "i_fgm",
+    "i_fgsm",
+    "in_distribution",
+    "m_pgd",
+    "mi_fgsm",
+    "nes",
+    "pgd",
+    "rays",
+    "sign_gradient",
+    "square",
+    "zoo",
+)
+
+DATA = (
+    "cifar10",
+    "cifar100",
+    "digits",
+    "fashion-mnist",
+    "imagenet",
+    "imagenet:robustbench",
+    "mnist",
+)
+
+MODELS = (
+    "cifar-resnet",
+    "cifar-resnet20",
+    "digits-cnn",
+    "mnist-conv2",
+    "mnist-lenet5",
+    "mnist-smallcnn",
+    "preactresnet18",
+    "resnet18",
+    "wideresnet",
+)
+
+NORMS = ("l1", "l2", "linf")
+
+PANELS = ("black-box", "paper", "quick", "standard")
+
+RECIPES = (
+    "adp",
+    "atcd",
+    "backward-smoothing",
+    "cat",
+    "distillation",
+    "fast",
+    "fast-trades",
+    "free",
+    "mmc",
+    "mmlda",
+    "natural",
+    "pgd",
+    "rce",
+    "trades",
+    "war",
+)
