@@ -288,9 +288,15 @@ def _loaded_run(
             "stop_on_success": False,
             "targeted": targeted,
             "clip_values": [0.0, 1.0],
+            "max_queries": 10,
         },
         "attacks": {
-            attack: {"nearest": attack in nearest, "stops_early": attack in nearest}
+            attack: {
+                "nearest": attack in nearest,
+                "stops_early": attack in nearest,
+                "access": "labels",
+                "arguments": {},
+            }
             for attack in names
         },
         "data": {"name": data, "samples": samples, "shape": [1, 2, 2], "class_names": class_names},

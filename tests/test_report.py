@@ -114,7 +114,8 @@ def test_the_worst_case_over_attacks(tmp_path: Path, linear_net: nn.Module, data
     )
     worst = 1 - by_attack.any(axis=1).mean()
     assert worst < min(row.robust_accuracy for row in outcome.rows)
-    assert f"<span>Robust at 0.05</span><strong>{100 * worst:.1f} %</strong>" in page_of(tmp_path)
+    headline = f"Robust accuracy <strong>{100 * worst:.1f} %</strong> at eps 0.05 (L-infinity)"
+    assert headline in page_of(tmp_path)
     assert "It breaks every other sample." in page_of(tmp_path)
 
 
@@ -549,14 +550,14 @@ def test_warnings_name_their_samples(make_run: Any) -> None:
         "interval": [0.272, 0.329],
     }
     page = report.render([make_run({"m": {"x": {8 / 255: {1}}}}, warnings=(doubt,))])
-    assert '<a class="doubt" href="#warnings">1 warning</a>' in page
+    assert '<a href="#warnings">All warnings</a>' in page
     assert "eps 8/255" in page
     assert "300 of 1,000 samples, 30.0 % (27.2 to 32.9)" in page
     assert "look at &lt;img src=x" in page
     assert "198, 199</code>" in page
     assert "10199</code>" in page
     assert "The first 200; all are in <code>warnings.json</code>." in page
-    assert "no warnings" in report.render([make_run({"m": {"x": {0.1: {1}}}})])
+    assert "No warning" in report.render([make_run({"m": {"x": {0.1: {1}}}})])
 
 
 @pytest.mark.usefixtures("without_plots")
@@ -575,8 +576,7 @@ def test_infos_stand_apart_from_warnings(make_run: Any) -> None:
         "level": "info",
     }
     page = report.render([make_run({"m": {"x": {0.1: {1}}}}, warnings=(info,))])
-    assert '<span class="doubt">no warnings</span>' in page
-    assert '<a class="doubt info" href="#infos">1 info</a>' in page
+    assert 'No warning (<a href="#infos">1 info</a>)' in page
     assert '<h3 id="infos">Infos</h3>' in page
     assert '<div class="note info">' in page
     assert "<summary>1 sample</summary>" in page
@@ -614,8 +614,9 @@ def test_runs_with_equal_model_names_are_told_apart(make_run: Any, tmp_path: Pat
     page = page_of(tmp_path)
     assert page.count('<span class="kind">Note</span>') == 0, "same samples, eps and panel"
     assert page.count("<h3>m (one)</h3>") == 2, "classes and pictures"
-    assert "Protocol: one" in page
-    assert "Protocol: two" in page
+    assert "Arguments and versions of one" in page
+    assert "Arguments and versions of two" in page
+    assert page.count("As it was run.") == 1, "what the runs share is told once"
     with pytest.raises(ValueError, match=r"folders must differ, got .*one 2 times"):
         report.render([first, first])
 
@@ -648,6 +649,6 @@ def test_runs_that_do_not_compare_are_shown_with_a_note(make_run: Any, tmp_path:
         "Robust accuracy against eps: others, 10 samples, L-infinity, eps 0.1; panel custom (independent)"
         in page
     )
-    assert all(model in page for model in ("<b>m</b>", "<b>n</b>", "<b>o</b>"))
+    assert all(model in page for model in ("<h2>m</h2>", "<h2>n</h2>", "<h2>o</h2>"))
     (different,) = notes([first, make_run({"m": {"x": {0.1: {3}}}}, name="two", norm="l2")])
     assert "are not comparable" in different

@@ -18,10 +18,12 @@ class Samples(ABC):
     Attributes:
         name: name in reports.
         class_names: one name per class, if they are known.
+        first_of: number of samples of the data set whose first ones these are, if not all.
     """
 
     name: str
     class_names: tuple[str, ...] | None
+    first_of: int | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -60,7 +62,10 @@ class Samples(ABC):
             return self
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
-        return self.take(slice(n))
+        found = self.take(slice(n))
+        if len(found) < len(self):
+            object.__setattr__(found, "first_of", self.first_of or len(self))  # also of frozen ones
+        return found
 
     def check_labels(self, y: Tensor) -> None:
         """Raise ValueError unless every label is a class index.

@@ -51,6 +51,7 @@ def opened(browser: Any) -> Iterator[Callable[..., Any]]:
         context = browser.new_context(**options)
         contexts.append(context)
         view = context.new_page()
+        view.set_default_timeout(8000)
         view.trouble = []
         view.on("console", lambda message: view.trouble.append(message.text))
         view.on("pageerror", lambda error: view.trouble.append(str(error)))

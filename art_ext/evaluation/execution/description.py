@@ -47,6 +47,7 @@ def describe(
         "data": {
             "name": job.data.name,
             "samples": len(job.data),
+            **({} if job.data.first_of is None else {"first_of": job.data.first_of}),
             "shape": list(job.data.shape),
             "class_names": names and list(names),
             **({} if transform is None else {"transform": asdict(transform)}),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from art_ext.core.metrics.intervals import wilson
 from art_ext.evaluation.analysis.rejection import decisive_failures
+from art_ext.evaluation.analysis.table import percent
 from art_ext.evaluation.report.material import Material, Section
 from art_ext.evaluation.report.pictures import class_name
 
@@ -29,7 +31,17 @@ class ClassRow:
 def section(material: Material) -> Section:
     """Return the table of classes of each model."""
     tables = [table for one in material.loaded for table in by_class(one)]
-    return Section("classes", "Classes", {"classes": tables})
+    return Section("classes", "Classes", {"classes": tables}, _gist(tables))
+
+
+def _gist(tables: Sequence[tuple[str, float, Sequence[ClassRow]]]) -> str:
+    """Return the number of classes and the weakest one in a few words."""
+    count = max(len(rows) for _, _, rows in tables)
+    told = f"{count:,} class{'' if count == 1 else 'es'}"
+    if len(tables) > 1:
+        return told
+    weakest = min(tables[0][2], key=lambda row: row.robust)
+    return f"{told}, weakest {weakest.name} {percent(weakest.robust)}"
 
 
 def by_class(one: LoadedRun) -> list[tuple[str, float, list[ClassRow]]]:

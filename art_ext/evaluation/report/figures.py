@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from art_ext.core.wording import counted
 from art_ext.evaluation.report.material import Material, Section
 from art_ext.storage.evaluation import PLOTS
 
@@ -17,4 +18,6 @@ def curve(material: Material) -> Section:
 def queries(material: Material) -> Section:
     """Return the curves of success against queries."""
     plots = [plot for plot in material.plots if not plot.file.startswith(CURVE)]
-    return Section("queries", "Success against queries", {"queries": plots})
+    attacks = {row.attack for row in material.rows}
+    gist = f"{counted(len(attacks), 'attack')} by the queries of a sample"
+    return Section("queries", "Success against queries", {"queries": plots}, gist)

@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from art_ext.evaluation.report.material import Material, Section
 from art_ext.evaluation.report.rendering import told
+
+if TYPE_CHECKING:
+    from art_ext.evaluation.analysis.records import LoadedRun
+
+SENTENCES = re.compile(r"(?<=\.)\s+(?=[A-Z])")
 
 
 def section(material: Material) -> Section:
     """Return the protocol, arguments and versions of each run."""
     content = {
+        "protocol": protocol(material.loaded),
         "arguments": {one.folder: told(one.run["arguments"]) for one in material.loaded},
         "facts": {one.folder: _facts(one.run) for one in material.loaded},
     }
-    return Section("method", "Method and versions", content)
+    return Section("method", "Method and versions", content, "protocol, arguments, versions")
+
+
+def protocol(loaded: Sequence[LoadedRun]) -> list[tuple[str, list[str]]]:
+    """Return the sentences of all runs, and then those of each one, without any twice.
+
+    Returns:
+        the name of a run, empty for all of them, with entries of one or more sentences.
+    """
+    every = [list(map(SENTENCES.split, one.run["protocol"])) for one in loaded]
+    texts = [{sentence for entry in own for sentence in entry} for own in every]
+    shared = set.intersection(*texts)
+    seen: set[str] = set()
+    parts = [("", _entries(every[0], shared, seen))]
+    for one, own, sentences in zip(loaded, every, texts, strict=True):
+        parts.append((one.folder.name, _entries(own, sentences, seen)))
+    return [(name, entries) for name, entries in parts if entries]
+
+
+def _entries(own: Sequence[Sequence[str]], wanted: set[str], seen: set[str]) -> list[str]:
+    """Return the entries of a run with those of the wanted sentences that were not seen before."""
+    entries = []
+    for sentences in own:
+        left = [one for one in dict.fromkeys(sentences) if one in wanted and one not in seen]
+        seen.update(left)
+        if left:
+            entries.append(" ".join(left))
+    return entries
 
 
 def _facts(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,10 +17,14 @@ from art_ext.evaluation.report.pictures import encode
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 # parts of the style sheet and of the script of every page; each script has names of its own
 STYLES = ("report", "figures", "examples", "comparison")
 SCRIPTS = ("report", "figures", "examples")
+LONGEST_PIECE = 24  # letters and digits of a name that stay in one line
+_LONG = re.compile(rf"(\S{{{LONGEST_PIECE + 1},}})")
+_PLACES = re.compile(r"(?<=[\w/][_:/\\-])(?=\w)(?<!\d[/:-](?=\d))")
 SAMPLES_NAMED = 200  # of a warning; the rest are in warnings.json
 
 
@@ -31,11 +36,13 @@ class Cell:
         text: the text.
         sort: the sort key (None: unknown, always last).
         note: a line below, in small letters.
+        again: True if it repeats the cell above, which is then shown in a sorted table only.
     """
 
     text: str
     sort: float | str | None
     note: str = ""
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,8 @@ def _environment() -> Environment:
         "number": number,
         "radius": radius,
         "interval": interval,
+        "between": between,
+        "breaks": breaks,
         "counted": counted,
         "png": lambda content: base64.b64encode(content).decode("ascii"),
         "encode": encode,
@@ -121,6 +130,29 @@ def _environment() -> Environment:
 def interval(low: float, high: float) -> str:
     """Two fractions as percentages, such as 49.2 to 55.4."""
     return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def between(low: float, high: float) -> str:
+    """Two fractions in words, such as between 49.2 and 55.4 %."""
+    return f"between {100 * low:.1f} and {100 * high:.1f} %"
+
+
+def breaks(text: object) -> Markup:
+    """Return a text as HTML with the places at which a name may break.
+
+    A line may end after ``_``, ``:``, ``/`` and ``-`` within a name, but not within a fraction.
+    A piece of more than 24 letters and digits may end a line anywhere.
+    """
+    from markupsafe import Markup, escape
+
+    def marked(piece: str) -> Markup:
+        parts = _LONG.split(piece)  # every second one is long
+        return Markup("").join(
+            Markup('<span class="long">{}</span>').format(part) if number % 2 else escape(part)
+            for number, part in enumerate(parts)
+        )
+
+    return Markup("<wbr>").join(map(marked, _PLACES.split(str(text))))
 
 
 def _written(value: object) -> str:

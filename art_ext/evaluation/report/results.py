@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from art_ext.core.wording import radius
-from art_ext.evaluation.analysis.table import DIGITS, HEADS, Row, number, percent, silent
+from art_ext.core.wording import counted, radius
+from art_ext.evaluation.analysis.blocks import in_cascade
+from art_ext.evaluation.analysis.table import DIGITS, HEADS, Row, decisive, number, percent, silent
 from art_ext.evaluation.analysis.together import comparable, meaning
 from art_ext.evaluation.report.material import Material, Section
 from art_ext.evaluation.report.rendering import Cell, Column, Line, interval, known
@@ -108,6 +109,10 @@ COLUMNS = (
 )
 
 
+REPEATED = ("Model", "Clean accuracy")  # not shown again in the next row of a model
+MODELS_NAMED = 3  # in the gist
+
+
 @dataclass(frozen=True)
 class Leader:
     """A model in the order of the distances of the decision boundaries."""
@@ -122,9 +127,13 @@ class Leader:
 def section(material: Material) -> Section:
     """Return the table of all attacks, the order of the ADBD, and transfers between members."""
     rows = material.rows
+    gist = _gist(material)
     hidden = silent(rows)
     columns = [column for column in COLUMNS if column.field not in hidden]
     cells = [(row, dict(zip(COLUMNS, _cells(row), strict=True))) for row in rows]
+    for (row, own), (above, _) in zip(cells[1:], cells, strict=False):
+        if row.model == above.model:
+            own.update({one: replace(own[one], again=True) for one in own if one.title in REPEATED})
     content: dict[str, Any] = {
         "meaning": meaning([one.run for one in material.loaded]),
         "columns": columns,
@@ -146,7 +155,30 @@ def section(material: Material) -> Section:
             for name, found in one.run.get("transfer", {"models": {}})["models"].items()
         ],
     }
-    return Section("results", "Results", content)
+    return Section("results", "Results", content, gist)
+
+
+def _gist(material: Material) -> str:
+    """Return number and strength of the attacks at the largest eps in a few words."""
+    attacks = dict.fromkeys(row.attack for row in material.rows)
+    told = []
+    for one, verdict in material.verdicts:
+        own = [
+            row
+            for row in one.rows
+            if row.model == verdict.model and math.isclose(row.eps, verdict.worst[-1].eps)
+        ]
+        strongest = min(own, key=lambda row: (decisive(row)[0], row.attack), default=None)
+        if strongest is not None:
+            name = f" on {verdict.model}" if len(material.verdicts) > 1 else ""
+            share = percent(decisive(strongest)[0])
+            told.append(
+                f"{share} left after {strongest.attack}{name}"
+                if in_cascade(one.run)
+                else f"strongest {strongest.attack} {share}{name}"
+            )
+    shown = told if len(told) <= MODELS_NAMED else []
+    return ", ".join([counted(len(attacks), "attack"), *shown])
 
 
 def _choices(rows: Sequence[Row]) -> dict[str, list[tuple[str, str]]]:
