@@ -11,10 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from art_ext.data import as_dataset, load_data
-from art_ext.evaluation import evaluate
-from art_ext.evaluation.analysis.records import load_examples
+from art_ext.evaluation import evaluate, load_run
 from art_ext.evaluation.execution.job import Job
-from art_ext.storage.evaluation import open_run
 from tests.toys import drop_units
 
 N = 60
@@ -193,10 +191,11 @@ def test_the_first_chunks_alone_keep_examples(tmp_path):
     files = {file.name for file in (tmp_path / "few" / "chunks").glob("*.safetensors")}
     assert {name[-17:-12] for name in files} == {f"0000{number}" for number in range(4)}
     evaluate(model(), data, tmp_path / "all", save_images=True, **settings)
-    few, every = (load_examples(open_run(tmp_path / name)) for name in ("few", "all"))
+    few, every = (load_run(tmp_path / name).examples for name in ("few", "all"))
     assert few.index == every.index
     assert len(few.index) == 6
     assert max(few.index) < 192
+    assert few.chosen == every.chosen
 
 
 def test_targets_need_a_known_number_of_classes():

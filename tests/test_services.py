@@ -183,8 +183,8 @@ def test_a_service_is_sent_no_more_than_announced(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     evaluate({"m": model}, data_of(), tmp_path / "run", watcher=told, **BUDGET)
     assert 0 < service.rows <= told.rows
-    # 12 samples: clean, 60 queries of two attacks; 8 repeated twice; 6 shown by each attack
-    assert told.rows == 12 * 121 + 16 + 12
+    # 12 samples: clean, 60 queries of two attacks; 8 repeated twice; 12 kept by each attack
+    assert told.rows == 12 * 121 + 16 + 24
 
 
 def test_the_clean_probe_repeats_eight_samples_and_chunks_are_small(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ COMMAND = ["evaluate", "--model", "mine.py:service", "--data", "digits", "--n", 
 def test_the_command_line_ends_with_3_and_goes_on(folder: Path) -> None:
     first = run_cli([*COMMAND, "--answers", "log", "--max-rows", "60", "--cost-per-row", "0.01"])
     assert first.exit_code == 3, first.output
-    assert "service: at most 232 rows to send, cost at most 2.32, but for retries" in first.output
+    assert "service: at most 236 rows to send, cost at most 2.36, but for retries" in first.output
     line = first.output.strip().splitlines()[-1]
     assert line == (
         "stopped: max_rows=60 is spent. 60 rows sent, 0 replayed, cost 0.6, 0 of"
@@ -353,7 +353,7 @@ def test_a_larger_limit_in_the_file_goes_on(folder: Path) -> None:
 def test_a_dry_run_sends_and_writes_nothing(folder: Path) -> None:
     found = run_cli([*COMMAND, "--answers", "log", "--dry-run"])
     assert found.exit_code == 0, found.output
-    assert "at most 232 rows to send" in found.output
+    assert "at most 236 rows to send" in found.output
     assert not (folder / "run").exists()
     assert not (folder / "log").exists()
 

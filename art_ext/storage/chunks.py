@@ -268,6 +268,10 @@ class ChunkWriter:
         if time.monotonic() - self._written >= PAUSE:
             self.write()
 
+    def of_units(self) -> list[Images]:
+        """Return the images of the units that have ended and kept any."""
+        return [dict(images) for name, images in self.images.items() if name != CLEAN]
+
     def take(self, other: ChunkFiles) -> None:
         """Take in the units of this chunk that have ended in another folder."""
         tables = other.tables(self.number)

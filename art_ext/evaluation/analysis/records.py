@@ -136,7 +136,7 @@ def load_run(folder: Place) -> LoadedRun:
         existing.run,
         blocks,
         summarise(blocks, existing.run),
-        load_examples(existing),
+        load_examples(existing, blocks),
     )
 
 
@@ -155,11 +155,14 @@ def _complete(folder: Place) -> RunFolder:
     return existing
 
 
-def load_examples(folder: RunFolder, complete: Container[int] | None = None) -> Examples | None:
+def load_examples(
+    folder: RunFolder, blocks: Blocks, complete: Container[int] | None = None
+) -> Examples | None:
     """Examples of a run whose units have all ended, or of some complete chunks.
 
     Args:
         folder: of the run.
+        blocks: its records.
         complete: numbers of the complete chunks. None: all.
     """
     numbers = [
@@ -171,11 +174,12 @@ def load_examples(folder: RunFolder, complete: Container[int] | None = None) -> 
     if not all(CLEAN in images for images in kept):
         return None
     units = [
-        (unit.model, unit.attack, images.get(name_of(unit.place), {}))
+        (unit.model, unit.attack, unit.radii[-1], images.get(name_of(unit.place), {}))
         for units in zip(*map(folder.units_of, numbers), strict=True)
         for unit, images in zip(units, kept, strict=True)
     ]
-    return gather([images[CLEAN] for images in kept], units)
+    eps = max(folder.run["settings"]["eps"])
+    return gather([images[CLEAN] for images in kept], units, blocks, eps)
 
 
 def load_images(folder: Place, model: str, eps: float, *, rejected: bool = False) -> Tensor:

@@ -73,6 +73,7 @@ def renamed(one: LoadedRun, names: Mapping[str, str]) -> LoadedRun:
     examples = one.examples and replace(
         one.examples,
         found={(new(model), attack): kept for (model, attack), kept in one.examples.found.items()},
+        chosen={new(model): chosen for model, chosen in one.examples.chosen.items()},
     )
     rows = [replace(row, model=new(row.model)) for row in one.rows]
     blocks = one.blocks.renamed(names)

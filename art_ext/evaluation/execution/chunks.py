@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +19,7 @@ from art_ext.core.probe import SAMPLES, probe_model
 from art_ext.core.samples import admit
 from art_ext.core.streams import fingerprint
 from art_ext.errors import UserCodeError, describe, is_plain
-from art_ext.evaluation.analysis.examples import choose, holds_examples
+from art_ext.evaluation.analysis.examples import choose, holds_examples, kept_successes
 from art_ext.evaluation.execution.job import Job
 from art_ext.evaluation.panel.targets import choose_targets
 from art_ext.models.remote import RemoteClassifier
@@ -81,9 +81,14 @@ class CleanPass:
         return ~self.wrong & (self.targets != self.labels)
 
     @property
+    def held(self) -> Tensor:
+        """(K,) bool, samples that are right and without a success within the largest eps so far."""
+        return ~self.failed & ~self.successes[max(self.successes)]
+
+    @property
     def robust(self) -> int:
         """Number of samples without a success within the largest eps so far."""
-        return int((~self.failed & ~self.successes[max(self.successes)]).sum())
+        return int(self.held.sum())
 
     def count(self, records: pa.Table, start: int) -> None:
         """Add the successes of a unit. A success at eps counts as a success at every larger eps.
@@ -109,7 +114,8 @@ class Chunk:
         x, y: (K, *S) the samples and (K,) their labels.
         ids: (K,) fingerprints of the samples.
         clean: by model, the clean pass.
-        shown: positions in the chunk of the samples that the report may show.
+        shown: positions in the chunk of the samples that every attack may keep.
+        kept_successes: number of its first successes that each unit keeps.
     """
 
     number: int
@@ -119,6 +125,7 @@ class Chunk:
     ids: Tensor
     clean: Mapping[str, CleanPass]
     shown: Tensor
+    kept_successes: int
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -147,18 +154,30 @@ def clean_pass(job: Job, number: int, samples: slice, x: Tensor, y: Tensor) -> C
                 found = replace(clean[same], successes=_no_successes(job, y))
             clean[name] = _scored(job, name, x, found)
     shown = choose(y, _right(clean)) if holds_examples(samples.start) else torch.arange(0)
-    return Chunk(number, samples, x, y, ids, clean, shown)
+    image = x[:1].numel() * torch.float32.itemsize
+    kept = kept_successes(number, samples.start, image, len(job.attack_runs), len(job.models))
+    return Chunk(number, samples, x, y, ids, clean, shown, kept)
 
 
-def images_of(job: Job, chunk: Chunk) -> dict[str, Tensor]:
+def images_of(job: Job, chunk: Chunk, kept: Iterable[Tensor]) -> dict[str, Tensor]:
     """Return the samples of a chunk to keep: those that the report may show, or all.
 
     Empty if there are none.
+
+    Args:
+        job: of the run.
+        chunk: whose ``successes`` are those of the units that have ended.
+        kept: positions in the data of the samples whose adversarials these units kept.
     """
     right = _right(chunk.clean)
     y = chunk.y
     shown = torch.zeros_like(right).index_fill(0, chunk.shown, True)
-    rows = torch.arange(len(y)) if job.save_images else chunk.shown
+    wanted = shown | job.save_images
+    for positions in kept:
+        wanted[positions - chunk.samples.start] = True
+    for clean in chunk.clean.values():
+        wanted[clean.held.nonzero().squeeze(1)[: chunk.kept_successes]] = True
+    rows = wanted.nonzero().squeeze(1)
     if not len(rows):
         return {}
     return {

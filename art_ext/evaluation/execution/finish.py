@@ -90,7 +90,8 @@ def _complete(folder: RunFolder, write_report: Writer, seconds: float | None) ->
     rows = summarise(blocks, run)
     found = verdicts(blocks, run)
     run["verdict"] = [plain_verdict(verdict) for verdict in found]
-    write_report(folder.place, [LoadedRun(folder.path, run, blocks, rows, load_examples(folder))])
+    examples = load_examples(folder, blocks)
+    write_report(folder.place, [LoadedRun(folder.path, run, blocks, rows, examples)])
     folder.finish(
         **{
             name: run[name]
@@ -123,7 +124,7 @@ def load_partial(folder: Place) -> LoadedRun:
     mark = f"partial: {samples:,} of {existing.run['data']['samples']:,} samples"
     unfinished = {**existing.run, **further_facts(existing), "seconds": None, "partial": mark}
     run, _ = _judged(unfinished, blocks, _facts(existing, numbers))
-    examples = load_examples(existing, numbers)
+    examples = load_examples(existing, blocks, numbers)
     loaded = LoadedRun(existing.path, run, blocks, summarise(blocks, run), examples)
     return renamed(loaded, {name: f"{name} ({mark})" for name in blocks.models})
 

@@ -114,7 +114,8 @@ def largest_rows(
         # the clean scores, and two passes of the images that tell the model of a saved detector
         rows += samples * judged + (1 + processes) * PROBES * judged
         rows += fitting.largest_rows(job.detection.planned[name])
-    shown = sum(min(COLUMNS, end - start) for start, end in chunks if holds_examples(start))
+    # samples of different classes, and the first successes
+    shown = sum(min(2 * COLUMNS, end - start) for start, end in chunks if holds_examples(start))
     for model, attack, radii in job.attack_runs:
         if model != name:
             continue

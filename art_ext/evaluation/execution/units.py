@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +23,6 @@ from art_ext.evaluation.execution.chunks import Chunk, CleanPass, make_oracle
 from art_ext.evaluation.execution.job import Job, Watcher
 from art_ext.evaluation.execution.judging import judged
 from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
-from art_ext.storage.chunks import ChunkWriter
 from art_ext.storage.records import success_column, table_of_columns
 from art_ext.storage.units import Unit
 
@@ -45,19 +44,27 @@ _SPREAD = (
 )
 
 
-def run_unit(
-    job: Job, writer: ChunkWriter, chunk: Chunk, unit: Unit, attack: Attack, tally: Tally
-) -> pa.Table:
-    """Run an attack on a chunk, with the largest radius of the unit, and give the unit to
-    the writer of the chunk.
+@dataclass(frozen=True, eq=False)
+class Done:
+    """What a unit that has ended leaves.
 
-    Returns:
-        The records.
+    Attributes:
+        records: its records.
+        images: the result of ``keep_images``.
+        facts: of the attack, in the types of JSON. None if it reports none.
+    """
+
+    records: pa.Table
+    images: dict[str, Tensor]
+    facts: dict[str, Any] | None
+
+
+def run_unit(job: Job, chunk: Chunk, unit: Unit, attack: Attack, tally: Tally) -> Done:
+    """Run an attack on a chunk, with the largest radius of the unit.
 
     Raises:
         ValueError: if the attack or the model fails.
         AttackInterrupted, ModelStopped: if the model gives no further answers.
-        OSError: if the folder cannot be written.
     """
     model = job.models[unit.model]
     clean = chunk.clean[unit.model]
@@ -86,11 +93,9 @@ def run_unit(
     result = found[0] if whole else _spread(x, clean, index, eps, found, attack, job.settings)
     records = _records(unit, chunk, wanted, result, tally, seconds, job.detection)
     tally.end(ended(records, unit), wanted)
-    start = chunk.samples.start
-    images = keep_images(model, result, chunk.shown, start, job.settings, job.save_images)
-    facts = [_facts_of(attack.name, one, index + start) for one in found]
-    writer.add(unit.place, records, images, facts[0] if facts else None)
-    return records
+    facts = [_facts_of(attack.name, one, index + chunk.samples.start) for one in found]
+    images = keep_images(job, chunk, model, result, succeeded(records, unit))
+    return Done(records, images, facts[0] if facts else None)
 
 
 def adversarial_before(job: Job, clean: CleanPass, eps: float) -> Tensor:
@@ -102,10 +107,23 @@ def adversarial_before(job: Job, clean: CleanPass, eps: float) -> Tensor:
 
 def ended(records: pa.Table, unit: Unit) -> Tensor:
     """Return (K,) bool from the records of a unit: adversarial at its largest radius."""
+    success, already = _at_largest(records, unit)
+    return success | already
+
+
+def succeeded(records: pa.Table, unit: Unit) -> Tensor:
+    """Return (K,) bool from the records of a unit: a success at its largest radius that counts, on
+    a sample that was classified correctly.
+    """
+    success, already = _at_largest(records, unit)
+    return success & ~already
+
+
+def _at_largest(records: pa.Table, unit: Unit) -> tuple[Tensor, Tensor]:
     given = records["eps"].to_numpy() == unit.radii[-1]
     column = success_column(records.column_names)
     success, already = (records[name].to_numpy()[given] for name in (column, "already_adversarial"))
-    return torch.from_numpy(success | already)
+    return torch.from_numpy(success), torch.from_numpy(already)
 
 
 def _spread(
@@ -332,24 +350,19 @@ class Tally:
 
 
 def keep_images(
-    model: Model,
-    result: AttackResult,
-    shown: Tensor,
-    offset: int,
-    settings: Settings,
-    everything: bool,
+    job: Job, chunk: Chunk, model: Model, result: AttackResult, succeeded: Tensor
 ) -> dict[str, Tensor]:
     """Images that a unit keeps: the adversarials of the samples to show, or all.
 
-    The model predicts the adversarials to show once more. This query is not counted.
+    The samples to show are those of the chunk and the first successes of the unit. The model
+    predicts their adversarials once more. This query is not counted.
 
     Args:
+        job: of the run.
+        chunk: of K samples.
         model: the model attacked.
-        result: of K samples.
-        shown: positions in the chunk of the samples to show.
-        offset: of the chunk in the data.
-        settings: of the run.
-        everything: True to keep all adversarials.
+        result: of the attack on the K samples.
+        succeeded: (K,) bool, the successes that count.
 
     Returns:
         ``index`` (M,), ``x_adv`` (M, *S), ``label`` (M,), ``distance`` (M,) and ``success`` (M,).
@@ -358,20 +371,24 @@ def keep_images(
     home = result.success.device
     images = result.x_adv
     distance = result.distance
-    if result.x_nearest is not None and result.nearest_distance is not None:
+    nearest = result.x_nearest is not None and result.nearest_distance is not None
+    # a detector accepts x_adv, and may reject the nearest adversarial
+    if nearest and job.detection is None:
         images = result.x_nearest
         distance = result.nearest_distance
     have = distance.isfinite() & ~result.already_adversarial
-    to_show = torch.zeros_like(have).index_fill(0, shown.to(home), True) & have
-    rows = (have if everything else to_show).nonzero().squeeze(1)
+    first = succeeded.nonzero().squeeze(1)[: chunk.kept_successes]
+    to_show = torch.zeros_like(have).index_fill(0, torch.cat([chunk.shown, first]).to(home), True)
+    to_show &= have
+    rows = (have if job.save_images else to_show).nonzero().squeeze(1)
     if not len(rows):
         return {}
     labels = torch.full_like(rows, NOT_SHOWN)
     to_predict = to_show[rows]
     if bool(to_predict.any()):
-        labels[to_predict] = _labels(model, images[rows[to_predict]], settings).to(home)
+        labels[to_predict] = _labels(model, images[rows[to_predict]], job.settings).to(home)
     kept = {
-        "index": rows + offset,
+        "index": rows + chunk.samples.start,
         "x_adv": images[rows],
         "label": labels,
         "distance": distance[rows],

@@ -129,7 +129,6 @@ class Work:
         writer = self.folder.write_chunk(number)
         if passed is None:
             self._check_records(chunk, writer.tables)
-        writer.clean(chunk.facts, images_of(self.job, chunk))
         try:
             for unit in self.folder.units_of(number):
                 self._do_unit(chunk, unit, writer)
@@ -146,13 +145,20 @@ class Work:
         if place not in self._tallies:
             self._tallies[place] = Tally(self.watcher, radii, attack.cost(self.job.settings))
         tally = self._tallies[place]
+        done = None
         if place in writer.tables:
             records = writer.tables[place]
             tally.skip(ended(records, unit), adversarial_before(self.job, clean, radii[-1]))
         else:
             with scope(unit.name):
-                records = run_unit(self.job, writer, chunk, unit, attack, tally)
+                done = run_unit(self.job, chunk, unit, attack, tally)
+            records = done.records
         clean.count(records, chunk.samples.start)
+        if done is not None:
+            # originals before adversarials, so that a write has both
+            kept = [images["index"] for images in (*writer.of_units(), done.images) if images]
+            writer.clean(chunk.facts, images_of(self.job, chunk, kept))
+            writer.add(place, records, done.images, done.facts)
 
     def _clean_pass(self, number: int) -> Chunk:
         start, stop = self.folder.chunks[number]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import radius
 from art_ext.evaluation.analysis.bounding import IN_DISTRIBUTION
-from art_ext.evaluation.analysis.examples import Examples, Found
+from art_ext.evaluation.analysis.examples import Found
 from art_ext.evaluation.analysis.finding import Finding, in_order, to_json
 from art_ext.evaluation.analysis.limits import LOWER_ESTIMATE, Limits
 from art_ext.evaluation.analysis.limits_findings import sentences
@@ -151,21 +151,14 @@ def strips(
     attacked = dict.fromkeys(model for model, _ in one.examples.found)
     for model in attacked if models is None else models:
         for heading, names in attacks.items():
-            found[model, heading] = _nearest(one.examples, model, names)
+            nearest = {
+                position: one.examples.nearest(model, names, position)
+                for position in one.examples.index
+            }
+            found[model, heading] = {
+                position: own for position, own in nearest.items() if own is not None
+            }
     return sheets(replace(one, examples=replace(one.examples, found=found)))
-
-
-def _nearest(examples: Examples, model: str, attacks: Sequence[str]) -> dict[int, Found]:
-    best: dict[int, Found] = {}
-    for attack in attacks:
-        for position, candidate in examples.found.get((model, attack), {}).items():
-            if position not in best or _rank(candidate) < _rank(best[position]):
-                best[position] = candidate
-    return best
-
-
-def _rank(found: Found) -> tuple[bool, float]:
-    return (not found.success, found.distance)
 
 
 # ---- the page
