@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from art_ext.evaluation.analysis.blocks import adversarial, blocks_of, collect
+from art_ext.evaluation.analysis.blocks import blocks_of, collect
+from art_ext.evaluation.analysis.radii import adversarial
 
 BROKEN = {
     "m": {"x": {0.1: {1}, 0.2: {2}}, "y": {0.1: {3}, 0.2: {3, 4, 5}}},

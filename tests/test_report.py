@@ -27,8 +27,9 @@ from art_ext.core.wording import radius
 from art_ext.data import Dataset
 from art_ext.evaluation import Attack, AttackRequest, evaluate
 from art_ext.evaluation.analysis import records
-from art_ext.evaluation.analysis.blocks import adversarial, blocks_of
+from art_ext.evaluation.analysis.blocks import blocks_of
 from art_ext.evaluation.analysis.examples import Examples, Found, choose
+from art_ext.evaluation.analysis.radii import adversarial
 from art_ext.evaluation.analysis.table import summarise, to_text, verdicts
 from art_ext.evaluation.analysis.together import name_apart, notes
 from art_ext.evaluation.report import page as report
@@ -496,7 +497,7 @@ def test_rows_of_a_cascade_count_what_came_before(make_run: Any) -> None:
     alone = make_run({"m": broken_by}, wrong={"m": {0}}, nearest=("y",))
     own = {(row.attack, row.eps): row for row in alone.rows}
     assert own["y", 0.2].robust_accuracy == pytest.approx(0.6)
-    assert own["y", 0.2].adbd == pytest.approx((0 + 3 * 0.1) / 4)
+    assert own["y", 0.2].adbd == pytest.approx((0 + 3 * 0.18) / 4)
     assert "The attacks ran as a cascade." in report.render([chain])
     assert "its robust accuracy is its own" in report.render([alone])
 
@@ -522,13 +523,13 @@ def test_the_farthest_boundary_leads(make_run: Any) -> None:
     first, second = leaderboard([one])
     assert (first.model, first.adbd, first.relative_adbd, first.left_out) == (
         "far",
-        pytest.approx(0.2),
+        pytest.approx(0.36),
         1.0,
         8,
     )
     assert (second.model, second.adbd, second.relative_adbd) == (
         "near",
-        pytest.approx(0.05),
+        pytest.approx(0.09),
         pytest.approx(0.25),
     )
     assert "ADBD leaderboard" in report.render([one])

@@ -109,6 +109,7 @@ def _check(out: Store, overwrite: bool) -> None:
         ValueError: if the folder holds anything else. The message names one entry.
     """
     from art_ext.storage.evaluation import (
+        CURVES,
         DETECTION_PLOTS,
         LIMITS,
         LIMITS_PLOT,
@@ -128,7 +129,7 @@ def _check(out: Store, overwrite: bool) -> None:
         raise ValueError(
             f"out must not be another run's folder, got {out.path}: choose another folder"
         )
-    ours = {REPORT, *TABLES, WARNINGS, LIMITS, *LIMITS_TABLES, LIMITS_PLOT}
+    ours = {REPORT, *TABLES, CURVES, WARNINGS, LIMITS, *LIMITS_TABLES, LIMITS_PLOT}
     stems = tuple(Path(name).stem for name in (*PLOTS, *DETECTION_PLOTS))
     other_files = sorted(
         name

@@ -331,6 +331,8 @@ def _verdicts(
     """
     import torch
 
+    from art_ext.evaluation.analysis.radii import smallest_radii
+
     def by_sample(rows: pd.DataFrame, column: str) -> Tensor:
         # in the order of the index
         return torch.from_numpy(rows.groupby("index")[column].any().to_numpy(copy=True))
@@ -339,7 +341,12 @@ def _verdicts(
     inside = {
         name: own[(own["attack"] == name) & (own["eps"] <= eps)] for name in loaded.run["attacks"]
     }
-    successes = {name: by_sample(rows, "success") for name, rows in inside.items()}
+    positions = loaded.blocks.samples(model).index.to_numpy()
+    radii = {
+        name: smallest_radii(loaded.blocks, model, [name], rejected=True)[positions]
+        for name in inside
+    }
+    successes = {name: torch.from_numpy((one > 0) & (one <= eps)) for name, one in radii.items()}
     attacked = {name: by_sample(rows, "attacked") for name, rows in inside.items()}
     return by_sample(own, "already_adversarial"), successes, attacked
 

@@ -39,6 +39,7 @@ CONFIGURATION = "config.toml"  # of the command, which repeats the run
 REPORT = "index.html"
 WARNINGS = "warnings.json"
 TABLES = ("table.csv", "table.json")
+CURVES = "curves.csv"
 TRANSFER = "transfer.json"  # between the members of ensembles
 PLOTS = ("robust_accuracy.png", "success_queries.png", "examples.png")
 # of runs with a detector
@@ -56,6 +57,7 @@ OWN = (
     WARNINGS,
     TRANSFER,
     *TABLES,
+    CURVES,
     *PLOTS,
     *DETECTION_PLOTS,
     LOGS,

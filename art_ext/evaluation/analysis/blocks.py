@@ -187,46 +187,6 @@ def new_success(blocks: Blocks, key: Key) -> np.ndarray:
     return blocks.column(key, "success") & ~blocks.column(key, "already_adversarial")
 
 
-def successes(
-    blocks: Blocks, model: str, eps: float, attacks: Collection[str] | None = None
-) -> np.ndarray:
-    """Return bool by position: a success of an attack within eps.
-
-    Args:
-        blocks: the records.
-        model: one of the models.
-        eps: radius. A success within a smaller radius counts.
-        attacks: names of the attacks that count. None: all.
-    """
-    found = blocks.nothing(model)
-    for key in blocks.keys(model, eps=eps):
-        if attacks is None or key[1] in attacks:
-            found |= blocks.spread(key, new_success(blocks, key))
-    return found
-
-
-def adversarial(
-    blocks: Blocks, model: str, eps: float, attacks: Collection[str] | None = None
-) -> np.ndarray:
-    """Return bool by position: misclassified, or a success of an attack within eps.
-
-    Args:
-        blocks, model, eps, attacks: as in ``successes``.
-
-    Raises:
-        ValueError: if no attack was run within eps.
-    """
-    if not blocks.keys(model, eps=eps):
-        smallest = min(own_eps for _, _, own_eps in blocks.keys(model))
-        raise ValueError(
-            f"eps must be at least the smallest radius attacked, {smallest:g}, got {eps:g}"
-        )
-    found = successes(blocks, model, eps, attacks)
-    for key in blocks.keys(model):
-        found |= blocks.spread(key, blocks.column(key, "already_adversarial"))
-    return found
-
-
 def fingerprints(blocks: Blocks) -> pd.Series:
     """Return the fingerprints of all samples by position."""
     return samples_of(blocks, ["id"])["id"]

@@ -14,7 +14,7 @@ import torch
 from art_ext.core.limits import in_distribution_risk_bound, intrinsic_robustness_bound
 from art_ext.core.limits.bounds import FORMS, RATIO_TOLERANCE
 from art_ext.core.limits.risk import Alpha, GeneratorRisk, RiskBound, bounds_at_risk
-from art_ext.evaluation.analysis.blocks import Blocks, adversarial
+from art_ext.evaluation.analysis.blocks import Blocks
 from art_ext.evaluation.analysis.finding import Finding, in_order
 from art_ext.evaluation.analysis.limits import (
     ESTIMATORS,
@@ -31,6 +31,7 @@ from art_ext.evaluation.analysis.limits import (
     Share,
 )
 from art_ext.evaluation.analysis.limits_findings import findings, sentences
+from art_ext.evaluation.analysis.radii import adversarial
 from art_ext.evaluation.analysis.risks import RiskCounts
 
 # names of the attacks in the records

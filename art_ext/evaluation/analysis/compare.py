@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import counted, radius
 from art_ext.evaluation.analysis.blocks import NORMS, Blocks, samples_of
-from art_ext.evaluation.analysis.rejection import (
-    clean_failure,
-    decisive_failures,
-    decisive_success,
-    has_detector,
-)
+from art_ext.evaluation.analysis.radii import clean_failure, failures, has_detector, radii_of_rows
 from art_ext.evaluation.analysis.table import aligned, csv_rows, percent
 from art_ext.evaluation.analysis.together import models_of
 
@@ -238,7 +233,7 @@ def _at(
 ) -> tuple[Pair, list[Disagreement]]:
     """Pair and disagreements at one radius."""
     success_a, success_b = (
-        decisive_failures(blocks, model, eps)[joined[index].to_numpy()]
+        failures(blocks, model, eps)[joined[index].to_numpy()]
         for (blocks, model), index in zip(runs, ("index_a", "index_b"), strict=True)
     )
     only_a = success_a & ~success_b
@@ -272,8 +267,8 @@ def _successful_attacks(
 ) -> Mapping[int, str]:
     """By position, the attacks that succeeded on the sample within eps."""
     found: dict[int, list[str]] = {}
-    for key in blocks.keys(model, eps=eps):
-        counts = decisive_success(blocks, key) & ~clean_failure(blocks, key)
+    for key in blocks.keys(model):
+        counts = (radii_of_rows(blocks, key) <= eps) & ~clean_failure(blocks, key)
         successes = blocks.spread(key, counts)
         for position in positions[successes[positions]].tolist():
             found.setdefault(position, []).append(key[1])

@@ -12,7 +12,8 @@ from art_ext.core.metrics import wilson
 from art_ext.core.wording import counted, radius
 from art_ext.evaluation.analysis.blocks import Blocks
 from art_ext.evaluation.analysis.finding import Finding
-from art_ext.evaluation.analysis.rejection import facts_of, has_detector, weaker_aware
+from art_ext.evaluation.analysis.radii import has_detector
+from art_ext.evaluation.analysis.rejection import facts_of, weaker_aware
 
 FEW_RIGHT = 20  # images that all members classify right: with fewer, the intervals say nothing
 

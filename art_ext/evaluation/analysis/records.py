@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import counted
-from art_ext.evaluation.analysis.blocks import Blocks, collect
+from art_ext.evaluation.analysis.blocks import Blocks, collect, new_success
 from art_ext.evaluation.analysis.examples import Examples, gather, holds_examples
+from art_ext.evaluation.analysis.radii import radii_of_rows
 from art_ext.evaluation.analysis.table import Row, summarise
 from art_ext.storage.chunks import CHUNKS, CLEAN, name_of
 from art_ext.storage.evaluation import (
@@ -27,7 +28,7 @@ from art_ext.storage.evaluation import (
 )
 from art_ext.storage.formats import EVALUATION
 from art_ext.storage.joined import ended_records, joined_records, record_parts
-from art_ext.storage.records import COLUMNS, RECORDS, read_parquet, success_column, upgraded
+from art_ext.storage.records import COLUMNS, RECORDS, read_parquet, upgraded
 from art_ext.storage.store import Place, store_of
 
 if TYPE_CHECKING:
@@ -214,21 +215,15 @@ def load_images(folder: Place, model: str, eps: float, *, rejected: bool = False
         )
     chunks = [existing.files.images(number) for number in range(len(existing.chunks))]
     images = torch.cat([chunk[CLEAN]["x"] for chunk in chunks])
-    records = joined_records(existing)
-    decisive = "success" if rejected else success_column(records)
+    blocks = collect([joined_records(existing)])
     # in reverse, so that the first successful attack on a sample is written last
     for unit in reversed(existing.units_of(0)):
-        if unit.model != model or unit.radii[0] > eps:
+        if unit.model != model:
             continue
-        radius = max(radius for radius in unit.radii if radius <= eps)
-        rows = records[
-            (records["model"] == model)
-            & (records["attack"] == unit.attack)
-            & (records["eps"] == radius)
-        ].sort_values("index")
-        success = torch.from_numpy(
-            (rows[decisive] & ~rows["already_adversarial"]).to_numpy(copy=True)
-        )
+        inside = [radius for radius in unit.radii if radius <= eps]
+        key = (model, unit.attack, inside[-1] if inside else unit.radii[0])
+        found = radii_of_rows(blocks, key, rejected=rejected) <= eps
+        success = torch.from_numpy(blocks.spread(key, found & new_success(blocks, key)))
         for kept in (chunk.get(name_of(unit.place)) for chunk in chunks):
             if kept:
                 inside = success[kept["index"]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +11,11 @@ import numpy as np
 import torch
 
 from art_ext.core.metrics.detection import PROTOCOLS, DetectionMetrics, Rate, detection_metrics
-from art_ext.evaluation.analysis.blocks import Blocks, Key, adversarial, new_success
+from art_ext.evaluation.analysis.blocks import Blocks, Key, new_success
+from art_ext.evaluation.analysis.radii import clean_failure, failures, has_detector
 from art_ext.storage.records import success_column
 
 RATES = tuple(percent / 100 for percent in range(1, 21))  # of the curve against the FPR
-
-
-def has_detector(blocks: Blocks, model: str) -> bool:
-    """Return True if the records of a model hold the scores of a detector."""
-    return any("detector" in blocks.names(key) for key in blocks.keys(model)[:1])
 
 
 def detector_of(blocks: Blocks, model: str) -> str:
@@ -38,48 +34,6 @@ def facts_of(run: Mapping[str, Any], model: str) -> Mapping[str, Any]:
     return found
 
 
-def failures(
-    blocks: Blocks, model: str, eps: float, attacks: Collection[str] | None = None
-) -> np.ndarray:
-    """Return bool by position: misclassified or rejected without attack, or a success within eps
-    that the detector accepts.
-
-    Args:
-        blocks: the records.
-        model: one of the models, with a detector.
-        eps: radius. A success within a smaller radius counts.
-        attacks: names of the attacks that count. None: all.
-    """
-    found = accepted_successes(blocks, model, eps, attacks)
-    for key in blocks.keys(model):
-        found |= blocks.spread(key, clean_failure(blocks, key))
-    return found
-
-
-def decisive_failures(blocks: Blocks, model: str, eps: float) -> np.ndarray:
-    """Return bool by position: the failures that count, with rejection if there is a detector.
-
-    Args:
-        blocks, model, eps: as in ``failures``.
-    """
-    return (failures if has_detector(blocks, model) else adversarial)(blocks, model, eps)
-
-
-def accepted_successes(
-    blocks: Blocks, model: str, eps: float, attacks: Collection[str] | None = None
-) -> np.ndarray:
-    """Return bool by position: a success within eps that the detector accepts.
-
-    Args:
-        blocks, model, eps, attacks: as in ``failures``.
-    """
-    found = blocks.nothing(model)
-    for key in blocks.keys(model, eps=eps):
-        if attacks is None or key[1] in attacks:
-            found |= blocks.spread(key, blocks.column(key, "success_accepted"))
-    return found
-
-
 def decisive_success(blocks: Blocks, key: Key) -> np.ndarray:
     """Return bool by row of a block: the successes that count, with a detector the accepted."""
     return blocks.column(key, success_column(blocks.names(key)))
@@ -89,15 +43,6 @@ def accepted_distance(blocks: Blocks, key: Key) -> np.ndarray:
     """Return the distances of the returned rows that are accepted, inf for the others, by row."""
     distance = blocks.column(key, "distance")
     found: np.ndarray = np.where(blocks.column(key, "success_accepted"), distance, np.inf)
-    return found
-
-
-def clean_failure(blocks: Blocks, key: Key) -> np.ndarray:
-    """Return bool by row of a block: misclassified without attack or, by a detector, rejected."""
-    wrong = blocks.column(key, "already_adversarial")
-    if "clean_accepted" not in blocks.names(key):
-        return wrong
-    found: np.ndarray = wrong | ~blocks.column(key, "clean_accepted")
     return found
 
 
@@ -226,22 +171,19 @@ def weaker_aware(
 
 
 def row_fields(
-    blocks: Blocks, key: Key, among: Sequence[str] | None, run: Mapping[str, Any], rates: CleanRates
+    blocks: Blocks, key: Key, among: Sequence[str], run: Mapping[str, Any], rates: CleanRates
 ) -> dict[str, Any]:
     """Return the fields of ``Row`` on the detector.
 
     Args:
         blocks: the records.
         key: of the row.
-        among: attacks of a cascade up to this one. None: this one alone, at its own eps.
+        among: names of the attacks that count for the rejection accuracy.
         run: the content of ``run.json``.
         rates: of the model, on its clean samples.
     """
     model, _, eps = key
-    if among is None:
-        failed = clean_failure(blocks, key) | blocks.column(key, "success_accepted")
-    else:
-        failed = failures(blocks, model, eps, among)[blocks.column(key, "index")]
+    failed = failures(blocks, model, eps, among)[blocks.column(key, "index")]
     found: dict[str, Any] = {
         "detector": detector_of(blocks, model),
         "clean_accepted": rates.accepted.share,

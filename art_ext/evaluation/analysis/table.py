@@ -20,17 +20,14 @@ from art_ext.core.wording import radius
 from art_ext.evaluation.analysis.blocks import (
     Blocks,
     Key,
-    adversarial,
     blocks_of,
     in_cascade,
     minimises,
     stopped_early,
-    successes,
 )
+from art_ext.evaluation.analysis.radii import adversarial, has_detector, smallest_radii, successes
 from art_ext.evaluation.analysis.rejection import (
-    accepted_successes,
     clean_rates,
-    has_detector,
     row_fields,
     verdict_fields,
     worst_fields,
@@ -56,7 +53,8 @@ class Row:
         clean_accuracy: fraction of all samples classified correctly before the attack.
         clean_low, clean_high: the Wilson interval of ``clean_accuracy`` at 95 %.
         robust_accuracy: fraction of all samples classified correctly without a success within eps:
-            of this attack, or in a cascade of this attack or an earlier one.
+            of this attack, or in a cascade of this attack or an earlier one. A success that was
+            found at another eps counts if its adversarial lies within this one.
         robust_low, robust_high: the Wilson interval of ``robust_accuracy`` at 95 %, as if samples
             were drawn at random.
         success_rate: fraction of successes within eps among the correctly classified samples that
@@ -189,7 +187,7 @@ def summarise(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Ro
         model, attack, _ = key
         row = replace(_row(blocks, key, failed, run), adaptive=_adaptive(run, attack))
         if model in rates:
-            among = _earlier(run, attack) if in_cascade(run) else None
+            among = counted_attacks(run, attack)
             row = replace(row, **row_fields(blocks, key, among, run, rates[model]))
         rows.append(row)
     return rows
@@ -207,16 +205,17 @@ def failed_counts(blocks: Blocks, run: Mapping[str, Any]) -> Iterator[tuple[Key,
     """
     for key in blocks:
         model, attack, eps = key
-        if in_cascade(run):
-            index = blocks.column(key, "index")
-            failed = adversarial(blocks, model, eps, _earlier(run, attack))[index]
-        else:
-            failed = blocks.column(key, "success") | blocks.column(key, "already_adversarial")
-        yield key, int(failed.sum())
+        failed = adversarial(blocks, model, eps, counted_attacks(run, attack))
+        yield key, int(failed[blocks.column(key, "index")].sum())
 
 
-def _earlier(run: Mapping[str, Any], attack: str) -> list[str]:
-    """Return the attacks of the panel up to one of them."""
+def counted_attacks(run: Mapping[str, Any], attack: str) -> list[str]:
+    """Return the attacks whose successes an attack's robust accuracy counts.
+
+    They are the attack itself, and in a cascade those before it too.
+    """
+    if not in_cascade(run):
+        return [attack]
     panel = list(run["attacks"])
     return panel[: panel.index(attack) + 1]
 
@@ -241,10 +240,7 @@ def given(blocks: Blocks, key: Key, run: Mapping[str, Any]) -> np.ndarray:
     model, attack, eps = key
     panel = list(run["attacks"])
     before = panel[: panel.index(attack)]
-    if has_detector(blocks, model):
-        earlier = accepted_successes(blocks, model, eps, before)
-    else:
-        earlier = successes(blocks, model, eps, before)
+    earlier = successes(blocks, model, eps, before)
     return attacked & ~earlier[blocks.column(key, "index")]
 
 
@@ -263,6 +259,7 @@ def _row(blocks: Blocks, key: Key, failures: int, run: Mapping[str, Any]) -> Row
     )
     attacked = every & attackable
     success = result.success & told & ~result.already_adversarial
+    radii = smallest_radii(blocks, model, [attack], rejected=True)[blocks.column(key, "index")]
     statistics = query_statistics(replace(result, success=success))
     measured = nearest and not stop_on_success
     distance = torch.full_like(result.distance, torch.inf)
@@ -289,7 +286,7 @@ def _row(blocks: Blocks, key: Key, failures: int, run: Mapping[str, Any]) -> Row
         robust_accuracy=(count - failures) / count,
         robust_low=low,
         robust_high=high,
-        success_rate=_mean(success, told & attackable),
+        success_rate=_mean(torch.from_numpy(radii <= eps), told & attackable),
         mean_queries=statistics.mean,
         median_queries=statistics.median,
         mean_queries_without_check=statistics.mean_without_check,
@@ -387,9 +384,10 @@ def verdicts(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Ver
         count = len(samples)
         right = int((~samples["already_adversarial"]).sum())
         positions = samples.index.to_numpy()
+        radii = smallest_radii(blocks, model, rejected=True)[positions]
         worst = []
         for eps in run["settings"]["eps"]:
-            held = int((~adversarial(blocks, model, eps)[positions]).sum())
+            held = int((radii > eps).sum())
             one = Worst(float(eps), held / count, *wilson(held, count))
             worst.append(replace(one, **worst_fields(blocks, model, eps, run)))
         levels = [

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from art_ext.core.metrics.intervals import wilson
-from art_ext.evaluation.analysis.rejection import decisive_failures
+from art_ext.evaluation.analysis.radii import failures
 from art_ext.evaluation.analysis.table import percent
 from art_ext.evaluation.report.material import Material, Section
 from art_ext.evaluation.report.pictures import class_name
@@ -51,7 +51,7 @@ def by_class(one: LoadedRun) -> list[tuple[str, float, list[ClassRow]]]:
     tables = []
     for model in one.blocks.models:
         samples = one.blocks.samples(model)
-        worst = decisive_failures(one.blocks, model, eps)[samples.index.to_numpy()]
+        worst = failures(one.blocks, model, eps)[samples.index.to_numpy()]
         samples = samples.assign(broken=worst)
         rows = []
         for label, own in samples.groupby("label"):

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from art_ext.core.wording import radius
+from art_ext.evaluation.analysis.radii import failures, has_detector
 from art_ext.evaluation.analysis.rejection import (
     by_rate,
     detector_of,
     facts_of,
-    failures,
     fpr_of,
-    has_detector,
     scores_of,
     separation,
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from art_ext.evaluation.analysis import findings
+from art_ext.evaluation.analysis import curves, findings
 from art_ext.evaluation.analysis.table import Row, Verdict, verdicts
 from art_ext.evaluation.analysis.together import models_of, name_apart
 from art_ext.evaluation.report import pictures, plots
@@ -71,6 +71,11 @@ class Material:
             for one in self.loaded
             for plain in one.run["warnings"]
         )
+
+    @cached_property
+    def curves(self) -> list[curves.Curve]:
+        """The curves of each model: the worst case, then those of the attacks."""
+        return [curve for one in self.loaded for curve in curves.curves(one)]
 
     @cached_property
     def plots(self) -> list[plots.Plot]:

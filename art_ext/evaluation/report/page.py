@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from art_ext.evaluation.analysis import findings, verdict
+from art_ext.evaluation.analysis import curves, findings, verdict
 from art_ext.evaluation.analysis.together import describe
 from art_ext.evaluation.report import cards, classes, examples, figures, method, pictures, results
 from art_ext.evaluation.report.material import Material
 from art_ext.evaluation.report.rendering import render_template
-from art_ext.storage.evaluation import PLOTS, REPORT, TABLES, WARNINGS
+from art_ext.storage.evaluation import CURVES, PLOTS, REPORT, TABLES, WARNINGS
 from art_ext.storage.store import Place, store_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ SECTIONS = (
 
 
 def write_report(folder: Place, loaded: Sequence[LoadedRun]) -> None:
-    """Write the page, the pictures, the table as CSV and JSON, and the warnings as JSON.
+    """Write the page, the pictures, the table, the curves and the warnings.
 
     Each file is written atomically.
 
@@ -48,6 +48,7 @@ def write_report(folder: Place, loaded: Sequence[LoadedRun]) -> None:
     files = {
         TABLES[0]: verdict.to_csv(material.rows, verdicts).encode("utf-8"),
         TABLES[1]: verdict.to_json(material.rows, verdicts).encode("utf-8"),
+        CURVES: curves.to_csv(material.curves).encode("utf-8"),
         WARNINGS: findings.to_json(material.findings).encode("utf-8"),
         **{plot.file: plot.png for plot in material.plots},
         **({PLOTS[2]: pictures.mosaic(material.pictures)} if material.pictures else {}),

@@ -10,12 +10,8 @@ import numpy as np
 
 from art_ext.core.wording import radius
 from art_ext.evaluation.analysis.blocks import NORMS, Blocks, Key, in_cascade, stopped_early
-from art_ext.evaluation.analysis.rejection import (
-    accepted_distance,
-    clean_failure,
-    decisive_success,
-    has_detector,
-)
+from art_ext.evaluation.analysis.radii import clean_failure, has_detector
+from art_ext.evaluation.analysis.rejection import accepted_distance, decisive_success
 from art_ext.evaluation.analysis.table import Row, Verdict, decisive, given, verdicts
 from art_ext.evaluation.analysis.together import comparable, describe, models_of
 from art_ext.evaluation.report import detection
