@@ -186,8 +186,8 @@ def _searched(blocks: Blocks, run: Mapping[str, Any], model: str, attack: str) -
     With a detector it must know it, since the nearest adversarial must be accepted.
     """
     entry = run["attacks"][attack]
-    searches = entry["nearest"] and entry["stops_early"] and not stopped_early(run, attack)
-    if not searches or (has_detector(blocks, model) and not entry.get("aware_of")):
+    full_budget = entry["nearest"] and entry["stops_early"] and not stopped_early(run, attack)
+    if not full_budget or (has_detector(blocks, model) and not entry.get("aware_of")):
         return False
     missed = np.ones(len(blocks.nothing(model)), dtype=bool)
     for key in blocks.keys(model, attack):

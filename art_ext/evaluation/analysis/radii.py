@@ -6,12 +6,15 @@ Verdicts, tables, curves and comparisons read these, so that they agree on every
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from art_ext.core.geometry import BALL_TOLERANCE
-from art_ext.evaluation.analysis.blocks import Blocks, Key
 from art_ext.storage.records import success_column
+
+if TYPE_CHECKING:
+    from art_ext.evaluation.analysis.blocks import Blocks, Key
 
 # of an adversarial at distance 0: only misclassified samples have radius 0
 SMALLEST = float(np.finfo(np.float32).tiny)
