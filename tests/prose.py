@@ -67,7 +67,7 @@ def words(text: str) -> int:
 
 def sentences(markdown: str) -> list[str]:
     """Return the sentences. An initial (``J. Chen``) ends none."""
-    ends = re.compile(r"(?<=[.?!])(?<![A-Z]\.)[)\"*]* +(?=[A-Z\d(\"*]|code)")
+    ends = re.compile(r"(?<=[.?!])(?<![\s(][A-Z]\.)[)\"*]* +(?=[A-Z\d(\"*]|code)")
     return [one for part in paragraphs(markdown) for one in ends.split(part) if words(one)]
 
 
