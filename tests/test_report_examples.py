@@ -11,7 +11,6 @@ from torch import nn
 
 from art_ext.data import Dataset, load_data
 from art_ext.evaluation import evaluate, load_run, merge
-from art_ext.evaluation.analysis.blocks import adversarial
 from art_ext.evaluation.analysis.examples import (
     COLUMNS,
     KEPT_BYTES,
@@ -19,6 +18,7 @@ from art_ext.evaluation.analysis.examples import (
     choose_by_verdict,
     kept_successes,
 )
+from art_ext.evaluation.analysis.radii import adversarial
 from art_ext.storage.chunks import CLEAN, Images
 from art_ext.storage.evaluation import open_run
 from tests.toys import drop_units

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from art_ext.evaluation.analysis.rejection import clean_failure, decisive_failures, decisive_success
+from art_ext.evaluation.analysis.radii import clean_failure, failures
+from art_ext.evaluation.analysis.rejection import decisive_success
 
 if TYPE_CHECKING:
     import numpy as np
@@ -225,7 +226,7 @@ def _chosen(
     kept: Iterable[int],
     found: Mapping[tuple[str, str], Mapping[int, Found]],
 ) -> Chosen:
-    failed = decisive_failures(blocks, model, eps)
+    failed = failures(blocks, model, eps)
     before = blocks.nothing(model)
     for key in blocks.keys(model):
         before |= blocks.spread(key, clean_failure(blocks, key))
