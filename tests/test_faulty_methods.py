@@ -23,7 +23,7 @@ from art_ext.core.result import AttackResult
 from art_ext.data import Dataset
 from art_ext.evaluation import evaluate
 from art_ext.evaluation.report import plots
-from tests.toys import warned
+from tests.toys import examples, warned
 
 EPS = 0.1
 Step = Callable[[Any, Any, Any, int], Any]
@@ -284,8 +284,7 @@ class TestEvaluate:
     def test_the_example_of_the_documentation_with_a_fault_is_warned_of(
         self, tmp_path: Path, linear_net: nn.Module, digits: tuple[Tensor, Tensor], returned: str
     ) -> None:
-        page = Path(__file__).parent.parent / "docs" / "how-to" / "add-an-attack.md"
-        code = page.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+        code = examples("how-to/add-an-attack.md")["random_search.py"]
         faulty = code.replace("problem.random_start(restart=t)", returned)
         assert faulty != code
         (tmp_path / "random_search.py").write_text(faulty)

@@ -432,7 +432,7 @@ def test_a_partial_report_needs_a_complete_chunk(folder: Path) -> None:
 @pytest.mark.slow
 def test_the_example_of_the_documentation(tmp_path: Path) -> None:
     files = examples("how-to/services.md")
-    assert list(files) == ["server.py", "client.py", "attack.py"]
+    assert list(files) == ["server.py", "client.py", "attack.py", "art_attack.py"]
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     with socket.socket() as one:
@@ -445,7 +445,7 @@ def test_the_example_of_the_documentation(tmp_path: Path) -> None:
     command += ["--n", "5", "--eps", "0.1", "--out", "run"]
     server = subprocess.Popen([sys.executable, "server.py", str(port)], cwd=tmp_path)
     try:
-        for arguments in (["attack.py"], [*command, "--dry-run"], command):
+        for arguments in (["attack.py"], ["art_attack.py"], [*command, "--dry-run"], command):
             done = subprocess.run(
                 [sys.executable, *arguments],
                 cwd=tmp_path,

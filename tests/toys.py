@@ -245,8 +245,11 @@ def run(model: nn.Module, data: Dataset, out: Path, *attacks: str, **options: An
 def examples(page: str) -> dict[str, str]:
     """The files that a page of the documentation shows, by name."""
     text = (Path(__file__).parents[1] / "docs" / page).read_text(encoding="utf-8")
-    example = r"<!-- example: (\S+) -->\n```(?:python|toml)\n(.*?)```"
-    return dict(re.findall(example, text, re.DOTALL))
+    title = r"^```(?:python|toml) title=\"(\S+)\"\n(.*?)^```"
+    mark = r"<!-- example: (\S+) -->\n```(?:python|toml)\n(.*?)```"
+    return dict(
+        re.findall(title, text, re.DOTALL | re.MULTILINE) + re.findall(mark, text, re.DOTALL)
+    )
 
 
 def settings(**changes: Any) -> Settings:
