@@ -42,7 +42,7 @@ class Format:
         if self.reads(found):
             return
         later = type(found) is int and found > self.written
-        cause = "a later version of art-ext wrote it, so install that version or " if later else ""
+        cause = f"{_writer(manifest)} wrote it, so install that version or " if later else ""
         raise ValueError(
             f"{place} holds a {self.kind} of format {found}, wanted {self.wanted}:"
             f" {cause}{self.advice}"
@@ -61,6 +61,13 @@ class Format:
     def of(self, manifest: Mapping[str, Any]) -> Any:
         """Return the version that a manifest states."""
         return manifest.get("format", self.unstated)
+
+
+def _writer(manifest: Mapping[str, Any]) -> str:
+    """Return the version of art-ext that a manifest states."""
+    versions = manifest.get("versions")
+    stated = versions.get("art-ext") if isinstance(versions, Mapping) else None
+    return f"art-ext {stated}" if isinstance(stated, str) else "a later version of art-ext"
 
 
 # 2: the column target, attacks' arguments; 3: which can stop early; 4: units, panels, the column
