@@ -8,7 +8,7 @@ DOCS_STAMP := .venv-docs/.installed
 # libgomp's barriers spin: on a busy machine a small network is a hundred times slower with more threads than idle cores
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow tables shells lint release-check matrix clean
+.PHONY: demo test slow tables shells docs docs-serve docs-source lint release-check matrix clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -33,6 +33,17 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# the site in site/, without network; its tools have an environment of their own
+docs: docs-source
+	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --strict --quiet --config-file build/site/mkdocs.yml
+
+# the same, shown at http://127.0.0.1:8000
+docs-serve: docs-source
+	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs serve --config-file build/site/mkdocs.yml
+
+docs-source: $(STAMP) $(DOCS_STAMP)
+	$(BIN)/python -m tools.docs_source
 
 # wheel and source archive in dist/, their contents, their description and the versions
 release-check: $(STAMP) $(DOCS_STAMP)
@@ -59,7 +70,8 @@ $(STAMP): pyproject.toml setup.py
 $(DOCS_STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv-docs
 	$(DOCS_BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(DOCS_BIN)/python -m pip install --quiet --group docs
+	$(DOCS_BIN)/python tools/extra.py docs > .venv-docs/requirements.txt
+	$(DOCS_BIN)/python -m pip install --quiet --requirement .venv-docs/requirements.txt
 	touch $(DOCS_STAMP)
 
 clean:

@@ -103,7 +103,11 @@ class Plan:
 
 
 def listed_attacks(attacks: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Return the names that a text separates by commas, or a sequence holds."""
+    """Return the names that a text separates by commas, or a sequence holds.
+
+    Args:
+        attacks: a text, a sequence of names, or None for no name.
+    """
     names = attacks.split(",") if isinstance(attacks, str) else attacks or ()
     return tuple(str(name).strip() for name in names)
 

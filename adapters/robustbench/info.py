@@ -127,7 +127,10 @@ def write_model_info(
     Args:
         folder: in which ``model_info`` lies or is made.
         identifier: of the model, ``<Name><Year><FirstWordOfTitle>``.
-        title, link, authors, venue: of the paper. An empty venue is "Unpublished" in the table.
+        title: of the paper.
+        link: URL of the paper.
+        authors: of the paper.
+        venue: of the paper. An empty one is "Unpublished" in the table.
         architecture: such as ``"WideResNet-28-10"``.
         additional_data: whether training used more than the data set.
         eps: radius in the units of x.

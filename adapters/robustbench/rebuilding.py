@@ -73,7 +73,11 @@ class _Recipe:
 
 
 def check_submitted(source: str) -> None:
-    """Raise ValueError unless a submission can hold a model of a source. Nothing is loaded."""
+    """Raise ValueError unless a submission can hold a model of a source. Nothing is loaded.
+
+    Args:
+        source: as of ``load_model``.
+    """
     known = short_name(source) is not None or _is_file(source) or is_run_folder(source)
     if not known and source.partition("/")[0] not in ("timm", "torchvision"):
         raise _unknown(source)

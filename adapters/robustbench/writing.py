@@ -35,7 +35,9 @@ class Metadata:
             evaluation, the id in the model zoo.
         dataset: ``"cifar10"``, ``"cifar100"`` or ``"imagenet"``.
         authors: of the paper or, of an external evaluation, of the evaluation.
-        paper_title, paper_link, venue: of the paper.
+        paper_title: title of the paper.
+        paper_link: URL of the paper.
+        venue: of the paper. Empty for an unpublished one.
         architecture: such as ``"WideResNet-28-10"``.
         additional_data: whether training used more than the data set.
         forward_passes: of one prediction.

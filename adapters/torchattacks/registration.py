@@ -12,6 +12,9 @@ from art_ext.adapters.torchattacks.attacks import ATTACKS
 class Registration:
     """Our shells put into the torchattacks module. ``undo()``, or leaving a ``with`` block,
     takes them out again.
+
+    Args:
+        names: of the classes that were put in.
     """
 
     def __init__(self, names: list[str]) -> None:

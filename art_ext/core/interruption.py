@@ -22,6 +22,7 @@ class AttackInterrupted(RuntimeError):
     """Raised by an attack whose model stopped.
 
     Attributes:
+        message: the sentence that the error shows.
         result: the outcome so far. Every success in it is verified. ``queries`` counts the rows
             that the model answered.
         finished: (N,) bool, samples that the attack was done with.

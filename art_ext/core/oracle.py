@@ -61,7 +61,9 @@ class LabelOracle:
 
     Attributes:
         ledger: the rows charged to each sample.
-        queries, wasted_rows, gradients: (N,) int64, its columns.
+        queries: (N,) int64, its column of forward rows.
+        wasted_rows: (N,) int64, its column of rows evaluated in vain.
+        gradients: (N,) int64, its column of backward rows.
         cost: queries of one answer, more than 1 for a detector with variants.
         ids: (N,) int64 identities of the samples, for models that record their answers, or None.
 
@@ -226,6 +228,11 @@ class LabelOracle:
 class ScoreOracle(LabelOracle):
     """A ``LabelOracle`` that also gives logits or probabilities.
 
+    Args:
+        model: as of ``LabelOracle``.
+        num_samples: as of ``LabelOracle``.
+        **options: further arguments of ``LabelOracle``.
+
     Raises:
         ValueError: if the model returns labels only, or one-hot rows only (at the clean check).
     """
@@ -347,7 +354,13 @@ class Differentiated(NamedTuple):
 
 
 class GradientOracle(ScoreOracle):
-    """A ``ScoreOracle`` that also gives a per-sample loss and its input gradient."""
+    """A ``ScoreOracle`` that also gives a per-sample loss and its input gradient.
+
+    Args:
+        model: as of ``LabelOracle``.
+        num_samples: as of ``LabelOracle``.
+        **options: further arguments of ``LabelOracle``.
+    """
 
     def gradient(
         self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None = None

@@ -211,8 +211,15 @@ def build_result(
     Args:
         oracle: counted the queries.
         x: (N, *S) the clean inputs.
-        x_adv, x_nearest: (N, *S) or (N, D), and samples (S, N, *S) or (S, N, D).
-        success, norm, eps, seed, stop_on_success, trace: as ``AttackResult`` has them.
+        x_adv: (N, *S) or (N, D).
+        success: as ``AttackResult`` has it.
+        norm: as ``AttackResult`` has it.
+        eps: as ``AttackResult`` has it.
+        seed: as ``AttackResult`` has it.
+        stop_on_success: as ``AttackResult`` has it.
+        x_nearest: (N, *S) or (N, D). None for fixed-radius attacks.
+        samples: (S, N, *S) or (S, N, D). None without a chain.
+        trace: as ``AttackResult`` has it.
         already: (N,) bool, adversarial from the start.
         first: (N,) queries at the first success. Not read without one.
         home: the caller's device.

@@ -90,5 +90,9 @@ def cifar_resnet20(
 ) -> nn.Sequential:
     """Return an untrained ResNet-20 (269,722 parameters). See :func:`cifar_resnet` for the
     arguments.
+
+    Args:
+        mean: subtracted from the image before the first layer.
+        std: divisor of the image, after the mean.
     """
     return cifar_resnet(20, mean, std)

@@ -49,7 +49,8 @@ class ConditionalGenerator(nn.Module):
         channels: C of an image.
 
     Attributes:
-        latent_dim, num_classes: as given.
+        latent_dim: as given.
+        num_classes: as given.
         shape: (C, H, W) of an image.
 
     Raises:
@@ -112,7 +113,9 @@ class Discriminator(nn.Module):
     Two 4x4 convolutions of stride 2 with leaky ReLU (0.2) and dropout, then two linear heads.
 
     Args:
-        size, num_classes, channels: as of ``ConditionalGenerator``.
+        size: height and width of an image, as of ``ConditionalGenerator``.
+        num_classes: K.
+        channels: C of an image.
         width: channels of the first convolution. The second one has twice as many.
         dropout: fraction of the channels' values that is dropped in train mode.
     """

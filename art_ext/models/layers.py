@@ -60,6 +60,11 @@ def normalized(
 
     A state dict of ``nn.Sequential(*layers)`` therefore loads unchanged.
 
+    Args:
+        layers: the layers after the normalisation.
+        mean: as of ``Normalize``.
+        std: as of ``Normalize``.
+
     Raises:
         ValueError: as :class:`Normalize`.
     """

@@ -70,6 +70,10 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
     The metadata name the heads of the model, see ``art_ext.training.heads``.
 
+    Args:
+        model: an ``nn.Module``.
+        path: the file, which is replaced if it exists.
+
     Raises:
         OSError: if the folder does not exist or cannot be written.
     """

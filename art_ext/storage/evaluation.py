@@ -68,7 +68,11 @@ OWN = (
 
 
 def read_run(folder: Place) -> dict[str, Any] | None:
-    """Content of a run folder's ``run.json``, or None if the folder is not a run folder."""
+    """Content of a run folder's ``run.json``, or None if the folder is not a run folder.
+
+    Args:
+        folder: the run folder, a path or the URL of an object store.
+    """
     run = read_manifest(store_of(folder), RUN, TOOL)
     if run is None:
         return None

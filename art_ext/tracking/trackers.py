@@ -31,6 +31,9 @@ def key(*parts: str | float) -> str:
     """Return the name of a value from its parts, in letters that every tracker takes.
 
     A number among the parts is a radius.
+
+    Args:
+        *parts: texts and radii, joined by ``/``.
     """
     texts = [part if isinstance(part, str) else f"eps_{part:.6g}" for part in parts]
     return re.sub(r"[^\w\-./]", "_", "/".join(texts))

@@ -133,7 +133,10 @@ class CoreTrainer(CheckedKeywords, Trainer):
         Args:
             generator: an ART ``DataGenerator``, or any iterable with a length, of minibatches (x,
                 y) as for ``fit``.
-            nb_epochs, scheduler, validation_data, passes: as in ``fit``.
+            nb_epochs: as in ``fit``.
+            scheduler: as in ``fit``.
+            validation_data: as in ``fit``.
+            passes: as in ``fit``.
             **kwargs: ``checkpoint_dir``, ``resume``, ``callbacks`` and the further keywords of
                 ``fit``.
 

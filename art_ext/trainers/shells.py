@@ -75,8 +75,8 @@ class AdversarialTrainerCATPyTorch(CoreTrainer):
             nb_replays: T, weight updates of a minibatch.
             max_iter: K, steps of the chain before each update.
             eps_step: length of a step of theta, in the units of x. None: eps.
-            lam: weights of the contrast. rho = 0 is plain cross-entropy.
-            rho: weights of the contrast. rho = 0 is plain cross-entropy.
+            lam: weight of the loss at the present state of the chain.
+            rho: weight of the loss at its previous state. 0 is plain cross-entropy.
             alpha: rate at which v follows the normalised gradient. None: eps.
             momentum: True lets v accumulate.
             order: ``"free"``, ``"printed"`` or ``"fresh"``.
@@ -143,8 +143,8 @@ class AdversarialTrainerATCDPyTorch(CoreTrainer):
             nb_replays: T, weight updates of a minibatch.
             max_iter: K, steps of the chain before each update.
             eps_step: length of a step of theta, in the units of x. None: eps.
-            lam: weights of the contrast. rho = 0 is plain cross-entropy.
-            rho: weights of the contrast. rho = 0 is plain cross-entropy.
+            lam: weight of the loss at the present state of the chain.
+            rho: weight of the loss at its previous state. 0 is plain cross-entropy.
             alpha: rate at which v follows the normalised gradient. None: eps.
             momentum: True lets v accumulate.
             order: ``"free"``, ``"printed"`` or ``"fresh"``.

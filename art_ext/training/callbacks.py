@@ -25,8 +25,8 @@ class TrackStability:
     network's predictions.
 
     Attributes:
-        x, y: (N, *S) and (N,) samples held out of the training data. y may be None with
-            ``labels="own"``.
+        x: (N, *S) samples held out of the training data.
+        y: (N,) their classes. None is allowed with ``labels="own"``.
         eps: radius of the attack.
         num_steps: number of steps of the attack.
         options: further keywords of ``art_ext.core.attacks.pgd``.

@@ -23,7 +23,8 @@ class TrainingResult:
             validation.
         best_epoch: number of that epoch. None without validation.
         updates: number of weight updates done.
-        forwards, backwards: rows of all processes, without those of the validation.
+        forwards: forward rows of all processes, without those of the validation.
+        backwards: backward rows of the same.
         seconds: wall time, of all parts of a resumed run.
         teacher: the state dict of the teacher that the run trained, on the CPU. None for recipes
             without one.

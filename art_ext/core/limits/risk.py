@@ -39,7 +39,8 @@ class Alpha:
         form: of the bound, ``"class-wise"`` or ``"overall"``.
         reading: ``"smallest class risk"``, ``"overall risk"`` or ``"papers' reading"``.
         value: alpha.
-        low, high: ends of its 95 % interval.
+        low: lower end of its 95 % interval.
+        high: upper end.
     """
 
     form: str
@@ -111,7 +112,8 @@ class RiskBound:
     Attributes:
         alpha: the reading.
         value: float64 bounds of the shape of eps. NaN if the theorem says nothing.
-        low, high: the bounds at ``alpha.high`` and ``alpha.low``.
+        low: the bounds at ``alpha.high``.
+        high: the bounds at ``alpha.low``.
         remark: sentences that belong beside the bound, or empty.
     """
 

@@ -40,8 +40,10 @@ class QueryStatistics:
 
     Attributes:
         count: number of these samples.
-        mean, median: of the queries, the clean check included. NaN without a success.
-        mean_without_check, median_without_check: the same without the query of the clean check.
+        mean: of the queries, the clean check included. NaN without a success.
+        median: of the same queries.
+        mean_without_check: mean without the query of the clean check.
+        median_without_check: median without that query.
     """
 
     count: int
@@ -56,6 +58,9 @@ def adbd(result: AttackResult) -> BoundaryDistance:
 
     It is the mean of ``result.nearest_distance``, with 0 for misclassified samples. Samples with
     distance inf are omitted and counted.
+
+    Args:
+        result: of an attack that searches the nearest adversarial and spent its whole budget.
 
     Raises:
         ValueError: if the distances are not those of a search for the nearest adversarial. The
@@ -74,7 +79,11 @@ def adbd(result: AttackResult) -> BoundaryDistance:
 
 
 def clean_accuracy(result: AttackResult) -> float:
-    """Compute the fraction of all samples that are classified correctly before the attack."""
+    """Compute the fraction of all samples that are classified correctly before the attack.
+
+    Args:
+        result: of any attack.
+    """
     return exact_mean(~result.already_adversarial)
 
 
@@ -103,7 +112,11 @@ def robust_accuracy(result: AttackResult, eps: float | None = None) -> float:
 
 
 def success_rate(result: AttackResult) -> float:
-    """Compute the fraction of the correctly classified samples with a success."""
+    """Compute the fraction of the correctly classified samples with a success.
+
+    Args:
+        result: of any attack.
+    """
     return exact_mean(result.success[~result.already_adversarial])
 
 
@@ -111,6 +124,9 @@ def query_statistics(result: AttackResult) -> QueryStatistics:
     """Compute mean and median queries until success, over ``success & ~already_adversarial``.
 
     Both are given with and without the clean check.
+
+    Args:
+        result: of any attack.
     """
     success = result.success & ~result.already_adversarial
     queries = result.queries_to_success[success].tolist()

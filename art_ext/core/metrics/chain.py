@@ -48,7 +48,8 @@ class PairedInterval:
 
     Attributes:
         difference: first rate minus second, over the samples that count in both.
-        low, high: ends of the interval. NaN for fewer than two samples.
+        low: lower end of the interval. NaN for fewer than two samples.
+        high: upper end.
         count: number of these samples.
     """
 
@@ -133,9 +134,19 @@ def all_or_nothing_success(
 ) -> TransferRate:
     """Compute the rate at which all states of a sample's chain succeed on a model.
 
-    ``rates_i = mean_k prod_s [f_k(x'_{s,i}) != y_i]``, or ``== t_i`` with targets. Arguments, the
-    samples that count, and errors are those of ``transfer_success``. ``models`` may be the attacked
+    ``rates_i = mean_k prod_s [f_k(x'_{s,i}) != y_i]``, or ``== t_i`` with targets. The samples that
+    count, and the errors, are those of ``transfer_success``. ``models`` may be the attacked
     one or held-out ones.
+
+    Args:
+        result: of an attack that draws a chain, or one with ``keep_samples=True``.
+        x: (N, *S) the clean inputs.
+        y: (N,) their true classes.
+        models: one model, or a list of K models.
+        targets: (N,) target classes. None counts every wrong class.
+        outputs: what the models return: ``"logits"``, ``"probabilities"`` or ``"labels"``.
+        batch_size: maximum number of rows in one model call.
+        device: device of the inputs, for models without parameters.
 
     Raises:
         ValueError: also for results without a chain.
@@ -158,6 +169,10 @@ def paired_interval(first: TransferRate, second: TransferRate) -> PairedInterval
 
     The interval is ``mean(d) +- 1.96 sd(d) / sqrt(n)``, ``d_i = a_i - b_i``. This is the normal
     approximation to the paired comparison, over the samples that count in both.
+
+    Args:
+        first: the rates a_i of the samples, with the samples that count.
+        second: the rates b_i of the same samples.
 
     Raises:
         ValueError: if the two are of different numbers of samples.
@@ -192,7 +207,9 @@ def diversity(
         model: model whose distinct predicted classes are counted. None counts none.
         norm: ``"linf"``, ``"l2"`` or ``"l1"`` of the distances, in any usual spelling. None takes
             the result's.
-        outputs, batch_size, device: as for ``transfer_success``.
+        outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``.
+        batch_size: maximum number of rows in one model call.
+        device: device of the inputs, for models without parameters.
 
     Raises:
         ValueError: for results without samples, or an unknown norm.
@@ -222,6 +239,9 @@ def acceptance_rate(result: AttackResult) -> float:
 
     It is 1 for chains of one state, without test. Transitions that a sample did not finish
     (success, budget, or already adversarial) are omitted.
+
+    Args:
+        result: of an attack that draws a chain, with its trace.
 
     Raises:
         ValueError: for results whose trace does not record acceptance.

@@ -25,7 +25,8 @@ class Rate:
     Attributes:
         count: number of samples that count.
         total: number of samples.
-        low, high: ends of the interval, NaN without a sample.
+        low: lower end of the interval, NaN without a sample.
+        high: upper end.
     """
 
     count: int
@@ -57,13 +58,16 @@ class DetectionMetrics:
 
     Attributes:
         protocol: ``"pairs"`` or ``"all"``.
-        clean, adversarial: numbers of inputs.
+        clean: number of clean inputs.
+        adversarial: number of adversarial inputs.
         auroc: area under the ROC curve.
-        auroc_low, auroc_high: its 95 % bootstrap interval.
+        auroc_low: lower end of its 95 % bootstrap interval.
+        auroc_high: upper end.
         fpr: the wanted false-positive rate.
         threshold: the score at that rate, taken from the clean scores themselves.
         tpr: share of adversarial inputs above the threshold.
-        roc_fpr, roc_tpr: (P,) float64 points of the ROC curve, from (0, 0) to (1, 1).
+        roc_fpr: (P,) float64 false-positive rates of the ROC curve, from 0 to 1.
+        roc_tpr: (P,) float64 true-positive rates of the same points, from 0 to 1.
     """
 
     protocol: str
@@ -270,7 +274,8 @@ def rejection_by_distance(
     """Return (R,) float64 robust accuracy with rejection at each radius.
 
     Args:
-        clean_correct, clean_accepted: (N,) bool, as in ``rejection_accuracy``.
+        clean_correct: (N,) bool, as in ``rejection_accuracy``.
+        clean_accepted: (N,) bool, as in ``rejection_accuracy``.
         distance: (N,) or (A, N), distance of the nearest row that is misclassified and accepted,
             infinite where none was found.
         radii: (R,) radii, in the units of the distances.
@@ -299,7 +304,8 @@ def rejection_by_fpr(
 
     Args:
         calibration_scores: (n,) clean scores that the thresholds come from.
-        clean_scores, clean_correct: (N,) of the attacked samples without attack.
+        clean_scores: (N,) scores of the attacked samples without attack.
+        clean_correct: (N,) bool: the model classifies them correctly.
         adversarial_scores: (N,) or (A, N) scores of the misclassified row that each attack
             returned, infinite where it has none.
         rates: R false-positive rates, each in (0, 1).

@@ -60,7 +60,9 @@ def perturbation_stability(
         x_adv: (N, *S) the perturbed ones. Pass the last iterates of an attack
             (``on_failure="last"``), because inputs that an attack returns unchanged after a failure
             would count as stable.
-        outputs, batch_size, device: as for ``transfer_success``.
+        outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``.
+        batch_size: maximum number of rows in one model call.
+        device: device of the inputs, for models without parameters.
 
     Raises:
         ValueError: if the shapes differ.
@@ -110,7 +112,10 @@ def local_lipschitz(
         step_size: in the units of x. None: ``2.5 eps / num_steps``.
         loss: L, ``"kl"`` or, for networks that TRADES did not train, ``"ce"``.
         y: (N,) classes of ``"ce"``. None: the model's predictions.
-        outputs, clip_values, batch_size, device: as for the attacks.
+        outputs: what the model returns: ``"logits"`` or ``"probabilities"``.
+        clip_values: the box (lower, upper), as numbers or one value per feature.
+        batch_size: maximum number of rows in one model call.
+        device: device of the inputs, for models without parameters.
         seed: seed of the starting points.
 
     Raises:

@@ -27,7 +27,8 @@ class TransferMatrix:
 
     Attributes:
         success: (K, K) share of the ``count`` samples that model j misclassifies. NaN for none.
-        low, high: (K, K) ends of the 95 % Wilson intervals.
+        low: (K, K) lower ends of the 95 % Wilson intervals.
+        high: (K, K) upper ends.
         count: n, the number of samples that all models classify correctly.
         counted: (N,) bool, these samples.
         off_diagonal: mean of ``success`` over the pairs of different models.

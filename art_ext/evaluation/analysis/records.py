@@ -78,6 +78,9 @@ def require_report() -> None:
 def read_records(folder: Place) -> pd.DataFrame:
     """Return the records of a run folder: one row per sample, model, attack and eps.
 
+    Args:
+        folder: the run folder, a path or the URL of an object store.
+
     Raises:
         ImportError: without the extra ``report``.
         FileNotFoundError: if no chunk has ended yet.
@@ -125,6 +128,9 @@ class LoadedRun:
 
 def load_run(folder: Place) -> LoadedRun:
     """Load a complete run folder.
+
+    Args:
+        folder: the run folder, a path or the URL of an object store.
 
     Raises:
         ImportError: without the extra ``report``.

@@ -46,35 +46,46 @@ class Row:
     """One model under one attack at one eps. Fractions lie in [0, 1], NaN means unknown.
 
     Attributes:
-        model, attack, eps: model, attack, and radius of the ball.
+        model: name of the model.
+        attack: name of the attack.
+        eps: radius of the ball.
         samples: number of samples.
         attacked: number of samples that the attack was given. In a cascade those without a success
             of an earlier attack at this eps.
         clean_accuracy: fraction of all samples classified correctly before the attack.
-        clean_low, clean_high: the Wilson interval of ``clean_accuracy`` at 95 %.
+        clean_low: lower end of the Wilson interval of ``clean_accuracy`` at 95 %.
+        clean_high: upper end.
         robust_accuracy: fraction of all samples classified correctly without a success within eps:
             of this attack, or in a cascade of this attack or an earlier one. A success that was
             found at another eps counts if its adversarial lies within this one.
-        robust_low, robust_high: the Wilson interval of ``robust_accuracy`` at 95 %, as if samples
+        robust_low: lower end of the Wilson interval of ``robust_accuracy`` at 95 %, as if samples
             were drawn at random.
+        robust_high: upper end.
         success_rate: fraction of successes within eps among the correctly classified samples that
             the attack was given. With targets, among those of them whose label is not the target.
-        mean_queries, median_queries: until success, over the correctly classified samples with a
-            success. The clean check is included.
-        mean_queries_without_check, median_queries_without_check: the same without the clean check.
+        mean_queries: queries until success, over the correctly classified samples with a success.
+            The clean check is included.
+        median_queries: median of the same queries.
+        mean_queries_without_check: mean without the clean check.
+        median_queries_without_check: median without the clean check.
         mean_gradients: backward rows over the same samples.
-        mean_distance, median_distance: of the nearest adversarial found, inside eps or not, over
-            the correctly classified samples with an adversarial. Only of attacks that find the
-            nearest adversarial and did not stop early.
+        mean_distance: of the nearest adversarial found, inside eps or not, over the correctly
+            classified samples with an adversarial. Only of attacks that find the nearest
+            adversarial and did not stop early.
+        median_distance: median of the same distances.
         left_out: correctly classified samples that were attacked and for which none was found, at
             any distance.
-        mean_l0, mean_l1, mean_l2, mean_linf: distances of x_adv, in four norms, over the successes
-            on correctly classified samples. Only of minimum-norm attacks, at the largest eps. L0 is
-            the number of features that differ.
+        mean_l0: number of features of x_adv that differ, over the successes on correctly classified
+            samples. Only of minimum-norm attacks, at the largest eps.
+        mean_l1: L1 distance of x_adv, over the same samples.
+        mean_l2: L2 distance of x_adv, over the same samples.
+        mean_linf: L-inf distance of x_adv, over the same samples.
         adbd: mean distance with misclassified samples counting 0, if each sample spent a whole
             budget. NaN for an attack that was not given all samples, and with a detector without
             any success among the attacked samples, at any distance.
-        queries, gradients, wasted_rows: rows of all samples together.
+        queries: forward rows of all samples together.
+        gradients: backward rows of all samples together.
+        wasted_rows: rows of all samples that were evaluated in vain.
         seconds: wall time of the attack. If one run of the attack serves several radii, each radius
             repeats its queries and seconds.
         adaptive: True if the attack knows the detector, or the head of the model declares it. It
@@ -84,15 +95,20 @@ class Row:
         rejection_accuracy: robust accuracy with rejection: fraction of all samples that are correct
             and accepted before the attack, without an accepted success within eps: of this attack,
             or in a cascade of this attack or an earlier one.
-        rejection_low, rejection_high: its Wilson interval at 95 %.
+        rejection_low: lower end of its Wilson interval at 95 %.
+        rejection_high: upper end.
         rejected_successes: fraction of the successes that are rejected.
         auroc_pairs: area under the ROC curve of the scores, of correctly classified samples with a
             success against the returned rows.
-        auroc_pairs_low, auroc_pairs_high: its bootstrap interval at 95 %.
+        auroc_pairs_low: lower end of its bootstrap interval at 95 %.
+        auroc_pairs_high: upper end.
         tpr_pairs: fraction of these rows above the threshold of the detector's false-positive rate
             on these samples.
-        auroc_all, auroc_all_low, auroc_all_high, tpr_all: the same of all samples that the
-            attack was given against the returned rows.
+        auroc_all: as ``auroc_pairs``, of all samples that the attack was given against the returned
+            rows.
+        auroc_all_low: lower end of its bootstrap interval at 95 %.
+        auroc_all_high: upper end.
+        tpr_all: as ``tpr_pairs``, of all samples that the attack was given.
     """
 
     model: str

@@ -231,6 +231,9 @@ PANELS = {
 def find_panel(name: str | os.PathLike[str]) -> Panel:
     """Return the built-in panel of that name, in any case, or the one that a TOML file declares.
 
+    Args:
+        name: name of a built-in panel, or a TOML file.
+
     Raises:
         ValueError: for an unknown name or file, or a file that declares no panel.
     """

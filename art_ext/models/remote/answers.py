@@ -315,6 +315,9 @@ class AnswerLog:
 def drop_damaged_answers(folder: str | os.PathLike[str]) -> int:
     """Remove the damaged records of an answer log, whose rows are sent again then.
 
+    Args:
+        folder: the folder of the log.
+
     Returns:
         The number of records that were removed.
     """

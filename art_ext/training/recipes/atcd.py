@@ -33,19 +33,6 @@ class Atcd(ContrastiveRecipe):
     With K = 1 and order ``"free"`` or ``"printed"``, the first update of a minibatch trains at a
     random corner of the ball. The chain has then moved along its first, random momentum only.
 
-    Attributes:
-        num_replays: T, weight updates of a minibatch.
-        num_steps: K, steps of the chain before each update.
-        lam, rho: weights of the contrast. rho = 0 is plain cross-entropy.
-        alpha: rate at which v follows the normalised gradient. None: eps.
-        momentum: True lets v accumulate.
-        order: ``"free"``, ``"printed"`` or ``"fresh"``.
-        step_size: length of a step of theta, in the units of x. None: eps.
-        metropolis: True tests the chain's moves.
-        shared_test: with ``order="free"``, take CE(theta) of the test from the training forward.
-        temperature: divisor of the exponent of the test.
-        kinetic: add ``mean |v_new| - mean |v_old|`` to the exponent.
-
     Differences from the paper:
         The authors published no program. Where the text is silent or inconsistent, this is our
         reading. It is a keyword if more than one reading makes sense.
@@ -88,7 +75,7 @@ class Atcd(ContrastiveRecipe):
 class Cat(ContrastiveRecipe):
     """Contrastive adversarial training: ATCD without the Metropolis-Hastings test.
 
-    Attributes, differences from the paper and cost are those of ``Atcd``. A minibatch costs T K
+    Differences from the paper and cost are those of ``Atcd``. A minibatch costs T K
     forwards and T (K + 1) backwards.
 
     References:

@@ -25,7 +25,22 @@ ORDERS = ("free", "printed", "fresh")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ContrastiveRecipe(CraftingRecipe):
-    """T weight updates of a minibatch along one chain. ``Atcd`` documents method and arguments."""
+    """T weight updates of a minibatch along one chain. ``Atcd`` documents the method.
+
+    Attributes:
+        num_replays: T, weight updates of a minibatch.
+        num_steps: K, steps of the chain before each update.
+        lam: weight of the loss at the present state of the chain.
+        rho: weight of the loss at its previous state. 0 is plain cross-entropy.
+        alpha: rate at which v follows the normalised gradient. None: eps.
+        momentum: True lets v accumulate.
+        order: ``"free"``, ``"printed"`` or ``"fresh"``.
+        step_size: length of a step of theta, in the units of x. None: eps.
+        metropolis: True tests the chain's moves.
+        shared_test: with ``order="free"``, take CE(theta) of the test from the training forward.
+        temperature: divisor of the exponent of the test.
+        kinetic: add ``mean |v_new| - mean |v_old|`` to the exponent.
+    """
 
     needs: ClassVar[str] = "labels, eps in linf"
     num_replays: int = 4

@@ -43,6 +43,9 @@ def make_recipe(name: str, **arguments: Any) -> Recipe:
 def find_recipe(name: str) -> type[Recipe]:
     """Return the recipe class of a name, as ``make_recipe`` takes it.
 
+    Args:
+        name: a built-in recipe, a plug-in's, or ``FILE.py:CLASS``.
+
     Raises:
         ValueError: as ``make_recipe`` does.
     """

@@ -67,8 +67,9 @@ class War(Composition, CraftingRecipe):
         ema: printed rule: decay of an average of the ratio that replaces the ratio. None: 0.
         fixed: a constant lambda. This is TRADES with that beta, or, with "at", generalised
             adversarial training.
-        num_steps, step_size, start: of crafting, as in TRADES or, with "at", as in PGD, where
-            ``start`` is unused.
+        num_steps: K, the steps of crafting.
+        step_size: of crafting, in the units of x. None: ``2.5 eps / K``.
+        start: of crafting, as in ``Trades``. Unused with "at".
         tolerance: as of ``Pgd``.
 
     Differences from the paper:

@@ -147,7 +147,11 @@ def limits(
         arguments: values to record as the run's arguments besides the ones above.
         overwrite: begin anew, also in a folder with other files in it.
         watcher: observer of the progress.
-        engine, workers, gpus_per_worker, threads_per_worker, engine_args: as of ``evaluate``.
+        engine: as of ``evaluate``.
+        workers: as of ``evaluate``.
+        gpus_per_worker: as of ``evaluate``.
+        threads_per_worker: as of ``evaluate``.
+        engine_args: as of ``evaluate``.
         rebuild: function without arguments by which a worker builds models and data, as of
             ``evaluate``. None: models and data that are given by name are built from it.
 
