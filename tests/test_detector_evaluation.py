@@ -761,7 +761,7 @@ class TestReport:
 
 
 def test_the_script_of_the_guide(tmp_path: Path) -> None:
-    (script,) = examples("evaluate-a-detector.md").values()
+    (script,) = examples("how-to/evaluate-a-detector.md").values()
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
