@@ -615,8 +615,8 @@ def test_runs_with_equal_model_names_are_told_apart(make_run: Any, tmp_path: Pat
     page = page_of(tmp_path)
     assert page.count('<span class="kind">Note</span>') == 0, "same samples, eps and panel"
     assert page.count("<h3>m (one)</h3>") == 2, "classes and pictures"
-    assert "Arguments and versions of one" in page
-    assert "Arguments and versions of two" in page
+    assert "Versions of one" in page
+    assert "Versions of two" in page
     assert page.count("As it was run.") == 1, "what the runs share is told once"
     with pytest.raises(ValueError, match=r"folders must differ, got .*one 2 times"):
         report.render([first, first])

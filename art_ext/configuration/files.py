@@ -99,7 +99,7 @@ def to_toml(config: type, values: object, comment: str) -> str:
     held = {name: getattr(values, name) for name in options_of(config, "toml")}
     kinds = {name: kind_of(one) for name, (one, _) in options_of(config, "toml").items()}
     plain = {
-        name: _plain(one[0] if kinds[name] == "Texts" and len(one) == 1 else one)
+        name: toml_value(one[0] if kinds[name] == "Texts" and len(one) == 1 else one)
         for name, one in held.items()
         if one is not None and one not in ({}, ())
     }
@@ -272,12 +272,12 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
 }
 
 
-def _plain(value: object) -> Any:
+def toml_value(value: object) -> Any:
     """Return a value in the types of TOML. TOML has no None: the text "none" is read as None."""
     if value is None:
         return "none"
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): toml_value(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [toml_value(one) for one in value]
     return str(value) if isinstance(value, Path) else value

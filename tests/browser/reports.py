@@ -15,7 +15,7 @@ from art_ext.evaluation import evaluate
 from art_ext.evaluation.analysis.records import load_run
 from art_ext.evaluation.demo import run_demo
 from art_ext.evaluation.report.page import write_report
-from art_ext.storage.evaluation import RECORDS, REPORT
+from art_ext.storage.evaluation import REPORT, read_run
 from art_ext.training import Natural, train
 from art_ext.training.recipes import BackwardSmoothing
 from art_ext.training.runs import make_network
@@ -34,10 +34,15 @@ def build(name: str, folder: Path) -> Path:
 
 def _run(folder: Path, start: Callable[[], Any]) -> None:
     """Run an evaluation in a folder, or write the report of the complete one that is there."""
-    if (folder / RECORDS).exists():
+    if _complete(folder):
         write_report(folder, [load_run(folder)])
     else:
         start()
+
+
+def _complete(folder: Path) -> bool:
+    run = read_run(folder)
+    return run is not None and run["state"] == "complete"
 
 
 def demo(folder: Path) -> None:
@@ -68,7 +73,7 @@ def compared(folder: Path) -> None:
     for name, eps in runs.items():
         own = folder.with_name(f"{folder.name}-{name.replace(' ', '-')}")
         folders.append(own)
-        if not (own / RECORDS).exists():
+        if not _complete(own):
             evaluate(
                 {name: _network(eps)},
                 load_data("digits"),
@@ -150,6 +155,9 @@ def _linear(data: Dataset) -> nn.Module:
     """Return a linear classifier of the means of patches, fitted by least squares."""
 
     class Means(nn.Module):
+        weight: Tensor
+        bias: Tensor
+
         def __init__(self, weight: Tensor, bias: Tensor) -> None:
             super().__init__()
             self.register_buffer("weight", weight)

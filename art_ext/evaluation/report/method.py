@@ -1,4 +1,4 @@
-"""How the numbers of a report were made: protocol, arguments and versions."""
+"""How the numbers of a report were made: protocol, command line and versions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from art_ext.configuration.repeating import command_line, configuration
+from art_ext.evaluation.analysis.together import models_of
+from art_ext.evaluation.panel.panels import PANELS
 from art_ext.evaluation.report.material import Material, Section
-from art_ext.evaluation.report.rendering import told
+from art_ext.storage.evaluation import CONFIGURATION
+from art_ext.storage.store import store_of
 
 if TYPE_CHECKING:
     from art_ext.evaluation.analysis.records import LoadedRun
@@ -16,13 +20,13 @@ SENTENCES = re.compile(r"(?<=\.)\s+(?=[A-Z])")
 
 
 def section(material: Material) -> Section:
-    """Return the protocol, arguments and versions of each run."""
+    """Return the protocol, command line and versions of each run."""
     content = {
         "protocol": protocol(material.loaded),
-        "arguments": {one.folder: told(one.run["arguments"]) for one in material.loaded},
+        "repeats": {one.folder: repeat(one) for one in material.loaded},
         "facts": {one.folder: _facts(one.run) for one in material.loaded},
     }
-    return Section("method", "Method and versions", content, "protocol, arguments, versions")
+    return Section("method", "Method and versions", content, "protocol, command line, versions")
 
 
 def protocol(loaded: Sequence[LoadedRun]) -> list[tuple[str, list[str]]]:
@@ -50,6 +54,27 @@ def _entries(own: Sequence[Sequence[str]], wanted: set[str], seen: set[str]) -> 
         if left:
             entries.append(" ".join(left))
     return entries
+
+
+def repeat(one: LoadedRun) -> tuple[str, str, str]:
+    """Return how to repeat a run: a command line, and a file for it with a name of its own.
+
+    Returns:
+        the command line, the name of the file and its content. The last two are empty where the
+        command line needs no file.
+    """
+    arguments = one.run["arguments"]
+    if arguments.get("command") == "demo":
+        return f"art-ext demo --seed {arguments['seed']} --out FOLDER", "", ""
+    store = store_of(one.folder)
+    if arguments.get("command") == "evaluate" and store.exists(CONFIGURATION):
+        text = store.read(CONFIGURATION).decode("utf-8")
+        command = command_line(text)
+        if command is not None:
+            return command, "", ""
+    else:
+        text = configuration(arguments, ", ".join(models_of(one)), PANELS)
+    return f"art-ext evaluate --config {CONFIGURATION} --out FOLDER", CONFIGURATION, text
 
 
 def _facts(run: Mapping[str, Any]) -> dict[str, Any]:
