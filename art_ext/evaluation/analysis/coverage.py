@@ -1,4 +1,4 @@
-"""What a run does not cover, as far as its description and records tell."""
+"""Gaps of a run, as far as its description and records tell."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Card:
-    """What the first screen tells of one model.
+    """The facts of one model on the first screen.
 
     Attributes:
         verdict: its numbers.

@@ -1,4 +1,4 @@
-"""What the files and the page of a report share, and the sections that the page consists of."""
+"""Results that the files and the page of a report share, and the sections of the page."""
 
 from __future__ import annotations
 

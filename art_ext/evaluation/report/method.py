@@ -1,4 +1,4 @@
-"""How the numbers of a report were made: protocol, command line and versions."""
+"""Protocol, command line and versions of the runs of a report."""
 
 from __future__ import annotations
 
