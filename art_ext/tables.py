@@ -26,6 +26,7 @@ from art_ext.core.attacks.registry import AttackSpec
 from art_ext.core.detection import registry as detectors
 from art_ext.shells import art, torchattacks
 from art_ext.shells.plan import Host, Plan, has_shell, plan
+from art_ext.training.recipes.registry import RECIPES
 
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -81,6 +82,27 @@ def _attacks(specs: Sequence[AttackSpec], prefix: str) -> str:
         for spec in specs
     )
     return _table(("attack", "name", "needs", "summary"), rows)
+
+
+def _methods(specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Return the short table of attacks and recipes: one row for each kind."""
+    kinds: dict[str, list[str]] = {}
+    for spec in specs:
+        shown = f"[`{spec.name}`]({prefix}{spec.page})"
+        kinds.setdefault(f"attacks on {spec.access}, {spec.family}", []).append(shown)
+    kinds["training"] = [f"[`{name}`]({prefix}{_page_of(name)})" for name in RECIPES]
+    return _table(("", "methods"), ((kind, ", ".join(shown)) for kind, shown in kinds.items()))
+
+
+def _page_of(recipe: str) -> str:
+    """Return the page of a recipe: the one of its name, or else the one whose title has it."""
+    folder = ROOT / "docs" / "training"
+    if (folder / f"{recipe}.md").is_file():
+        return f"training/{recipe}.md"
+    texts = {page.name: page.read_text(encoding="utf-8") for page in folder.glob("*.md")}
+    titles = {name: text.partition("\n")[0] for name, text in texts.items()}
+    (page,) = (name for name, title in titles.items() if recipe.upper() in title.split())
+    return f"training/{page}"
 
 
 def _functions(specs: Sequence[AttackSpec], prefix: str) -> str:
@@ -244,6 +266,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 HOSTS = {"cli": "command", "toml": "file", "loop": "`train`", "art": "ART"}
 TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "attacks": _attacks,
+    "methods": _methods,
     "functions": _functions,
     "pages": _pages,
     "features": _features,
