@@ -58,4 +58,5 @@ excluded = [f"art_ext.{name}{tail}" for name in MAPPED for tail in ("", ".*")]
 packages = find_packages(include=["art_ext", "art_ext.*"], exclude=excluded)
 for name in MAPPED:
     packages += [f"art_ext.{name}"] + [f"art_ext.{name}.{sub}" for sub in find_packages(name)]
+packages += ["art_ext.docs"]  # no module: the pages that `art-ext docs` prints
 setup(packages=packages, long_description=describe(), long_description_content_type="text/markdown")

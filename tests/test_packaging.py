@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("art_ext", "adapters", "benchmarks")
+PAGES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
 HEAVY = ("art", "pandas", "matplotlib")
 
 
@@ -31,7 +32,7 @@ def run(
 def copy_of_the_tree(destination: Path) -> Path:
     """What a checkout holds, symbolic links kept, without what builds and tools leave behind."""
     left_out = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in FOLDERS:
+    for name in (*FOLDERS, "docs"):
         shutil.copytree(ROOT / name, destination / name, symlinks=True, ignore=left_out)
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, destination / name)
@@ -175,6 +176,10 @@ def test_wheel_holds_each_module_once(built: Path, folder: str) -> None:
     assert templates
     assert stubs
     assert templates | stubs | {"art_ext/py.typed"} <= set(names)
+    with zipfile.ZipFile(wheel) as archive:
+        pages = [one for one in archive.infolist() if one.filename.startswith("art_ext/docs/")]
+    assert {one.filename.removeprefix("art_ext/") for one in pages} == PAGES
+    assert sum(one.file_size for one in pages) <= 1e6
 
 
 @pytest.mark.slow
@@ -184,7 +189,7 @@ def test_sdist_holds_each_module_once(built: Path) -> None:
         names = [
             name.partition("/")[2]
             for name in archive.getnames()
-            if name.endswith((".py", ".j2", "py.typed"))
+            if name.endswith((".py", ".j2", "py.typed", ".md"))
         ]
     assert max(Counter(names).values()) == 1
     modules = Counter(
@@ -195,6 +200,7 @@ def test_sdist_holds_each_module_once(built: Path) -> None:
     assert set(modules) == modules_of_the_tree()
     assert max(modules.values()) == 1, "a mapped folder is packed a second time through its link"
     assert "art_ext/py.typed" in names
+    assert set(names) >= PAGES
 
 
 RAYS_ON_A_CALLABLE = """
@@ -245,4 +251,6 @@ def test_wheel_works_alone_in_an_empty_environment(built: Path, tmp_path: Path) 
     attack = run([python, "-c", RAYS_ON_A_CALLABLE], empty, timeout=300, env=env)
     assert attack.returncode == 0, attack.stderr
     assert attack.stdout.strip() == "fooled"
+    page = run([str(binaries / "art-ext"), "docs", "rays"], empty, env=env)
+    assert page.stdout.startswith("# RayS"), page.stderr
     assert list(empty.iterdir()) == []

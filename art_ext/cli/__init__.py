@@ -21,6 +21,7 @@ from art_ext.cli import (
     demo,
     detect,
     detectors,
+    docs,
     doctor,
     evaluate,
     generator,
@@ -86,6 +87,7 @@ for _module in (
     report,
     compare,
     submit,
+    docs,
     doctor,
 ):
     app.command()(getattr(_module, _module.__name__.rpartition(".")[2]))
