@@ -64,7 +64,7 @@ class Counted(nn.Module):
         return outputs
 
     def charge(self, oracle: LabelOracle, index: Tensor) -> None:
-        """Spread the rows so far evenly over the samples in index (M,), and begin anew. Their
+        """Spread the rows so far evenly over the samples in index (M,), and begin again. Their
         sum is exact.
         """
         oracle.queries[index] += _shares(self.forwards, index)

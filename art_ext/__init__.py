@@ -58,7 +58,7 @@ __all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    """Import an attack, another function of the front, or a package, when it is asked for."""
+    """Import an attack, another function of the front, or a package, on its first use."""
     if name == "__version__":
         value: Any = _version()
     elif name in _PACKAGES:

@@ -60,7 +60,7 @@ def pages() -> list[Path]:
 
 
 def with_tables(text: str, page: Path) -> str:
-    """Return the text of a page with its tables written anew."""
+    """Return the text of a page with its tables written again."""
     specs = [spec for spec in registry.specs() if registry.is_built_in(spec)]
     folder = os.path.relpath(ROOT / "docs", page.parent)
     prefix = "" if folder == "." else f"{Path(folder).as_posix()}/"

@@ -7,8 +7,9 @@ further on the training images and a fixed set, for each number S of states:
 * FGSM, BIM and PGD: one example each of d S other images, by 100 steps (FGSM by one).
 
 The measure is the success of M-PGD-20 on the test images that the network classifies correctly. The
-authors' program repeats one state S times and gives most states a wrong class, so its figure cannot
-be repeated. ``--data mnist`` needs ART_EXT_DATA. Sets of more images than there are take all.
+reference implementation repeats one state S times and gives most states a wrong class, so its
+figure cannot be repeated. ``--data mnist`` needs ART_EXT_DATA. Sets of more images than there are
+take all.
 """
 
 from __future__ import annotations

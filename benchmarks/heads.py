@@ -10,7 +10,7 @@ them are PGD-50 on the margin, descent of the distance to the 3 nearest wrong ce
 networks trained by cross-entropy and by reverse cross-entropy. The pairs are correctly classified
 clean images and the misclassified ones made from them, whatever class a targeted attack wanted.
 FGSM, BIM and ILCM (BIM towards the least likely class) have eps .16, BIM and ILCM 10 steps of
-eps / 10. C&W and EAD have 4 searches of 60 iterations. C&W-hc asks for each of ``--kappas``, with 4
+eps / 10. C&W and EAD have 4 searches of 60 iterations. C&W-hc needs each of ``--kappas``, with 4
 searches of 400. The densities have the authors' bandwidths.
 
 ``--aware`` prints in their place robust accuracy with rejection, inside the radius of the data:

@@ -3,7 +3,7 @@
 Run with ``python -m art_ext.benchmarks.transfer``. Needs ART_EXT_DATA with CIFAR-10,
 ``cifar_resnet20_nat`` and ``cifar_resnet32_nat``. Only test images that both networks classify
 correctly are counted. An attack on one network transfers if the other misclassifies its x_adv. The
-measure of the HMCAM authors' program is printed too: the fraction of all test images whose
+measure of the HMCAM reference implementation is printed too: the fraction of all test images whose
 prediction on the target changes, attacked with the predictions of the source as labels. M-PGD runs
 with steps of eps / 10 and of eps.
 """

@@ -112,7 +112,7 @@ def make_limits(
             "alpha": None,
             "seed": 0,
             "lipschitz_units": "unit",
-            "protocol": ["The label of an image is the class that the generator was asked for."],
+            "protocol": ["The label of an image is the class that the generator was to make."],
             "not_run": ["BigGAN", "LP-certify"],
         },
     )

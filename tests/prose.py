@@ -26,7 +26,7 @@ AVOID = {
     r"stands? beside": "comparable with",
     r"a given ball": "a fixed eps",
     r"peers?|foreign": "external attack",
-    r"met|fooled|fallen|broken|won": "success",
+    r"met|fooled|fallen|won|broken(?!:|, held)": "success",  # names of attributes may stay
     r"refuses?|refused|is refused": "raises ValueError",
     r"where we (leave|differ)": "Differences from the paper",
     r"likes? to|wishes|wants to": "subject, verb, object: a tensor is no person",

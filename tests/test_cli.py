@@ -934,7 +934,7 @@ def test_an_error_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None
             "art_ext.evaluation.demo",
             "run_demo",
             "demo --out x",
-            "run the same command again: the demo begins anew",
+            "run the same command again: the demo begins again",
         ),
         ("art_ext.evaluation", "merge", "merge x --out y", "run the same command again"),
         ("art_ext.cli.doctor", "diagnose", "doctor", "run the same command again"),

@@ -464,7 +464,7 @@ def test_an_unfinished_training(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds a training that is not finished: go on with"):
         load_model(tmp_path / "half")
     (tmp_path / "half" / "run.json").write_text("{")
-    with pytest.raises(ValueError, match=r"run.json must be that .* is damaged: write it anew"):
+    with pytest.raises(ValueError, match=r"run.json must be that .* is damaged: write it again"):
         load_model(tmp_path / "half")
     with pytest.raises(ValueError, match="untrained does not apply"):
         load_model(trained, untrained=True)

@@ -420,7 +420,7 @@ class TestMinimising:
                 float((~own.already_adversarial).double().mean())
             )
         assert any(
-            sentence.startswith("ead attacks all wrong classes of a sample, and anew for each eps")
+            sentence.startswith("ead attacks all wrong classes of a sample, and again for each eps")
             for sentence in read_run(tmp_path / "run")["protocol"]  # type: ignore[index]
         )
 

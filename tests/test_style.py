@@ -25,6 +25,10 @@ ORDER = {  # of the sections of a method page, and whether each has it
 }
 
 
+FOLDERS = ("art_ext", "adapters", "benchmarks")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
+
+
 def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -94,6 +98,15 @@ def test_docstrings_in_pages(tmp_path):
         for text in _docstrings(block, (ast.FunctionDef,))
     }
     assert _imperative(texts, tmp_path) == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_words_of_docstrings(folder):
+    texts = {
+        path: "\n".join(_docstrings(path.read_text(encoding="utf-8"), DOCUMENTED))
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    }
+    assert {_name(path): found for path, text in texts.items() if (found := avoided(text))} == {}
 
 
 def test_the_counter():

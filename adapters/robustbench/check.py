@@ -224,7 +224,7 @@ def _model_info(folder: _Folder) -> tuple[bool, str]:
 
 
 def _images(folder: _Folder) -> tuple[bool, str]:
-    """Check the tensor to hand in: as many images as claimed, in the box, and among them those
+    """Check the tensor to submit: as many images as claimed, in the box, and among them those
     of the sample.
     """
     images = folder.pickled(IMAGES)
@@ -278,7 +278,7 @@ def _data(folder: _Folder) -> tuple[bool | None, str]:
 def _load(
     folder: _Folder, model_dir: str | os.PathLike[str], loaded: list[nn.Module]
 ) -> tuple[bool | None, str]:
-    """Make the model from the file handed in, and fill it as RobustBench fills its own."""
+    """Make the model from the submitted file, and fill it as RobustBench fills its own."""
     facts = folder.facts
     if facts["model"] is None:
         try:
@@ -289,7 +289,7 @@ def _load(
                 model_dir=model_dir,
             )
         except (ValueError, ImportError) as error:
-            return None, f"no model was handed in, and the zoo's is not at hand: {error}"
+            return None, f"no model was submitted, and the zoo's is not at hand: {error}"
     else:
         source = facts["model"]
         made = resolve_factory(

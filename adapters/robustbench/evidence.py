@@ -73,7 +73,7 @@ class Evidence:
 
     @property
     def fallen(self) -> Tensor:
-        """(N,) bool, misclassified or broken by any attack."""
+        """(N,) bool, misclassified, or with a success of any attack."""
         return torch.stack([self.wrong, *self.broken.values()]).any(dim=0)
 
     @property

@@ -86,7 +86,7 @@ def check_submitted(source: str) -> None:
 def submitted(loaded: LoadedModel, rows: Tensor) -> Source:
     """Return the source of a loaded model, as a submission holds it.
 
-    A file of the user is handed in as it is, with its normalisation appended if there is one. The
+    A file of the user is submitted as it is, with its normalisation appended if there is one. The
     file is written for the folder of a training, and for networks of art-ext, timm and
     torchvision.
 

@@ -1,4 +1,4 @@
-"""A folder to hand in to RobustBench: model, numbers, log, and the text of the issue to open
+"""A folder to submit to RobustBench: model, numbers, log, and the text of the issue to open
 there.
 """
 
@@ -90,7 +90,7 @@ class Source:
 
     Attributes:
         model: the network with its weights.
-        file: with nothing but installed packages imported in it, since it is handed in alone.
+        file: with nothing but installed packages imported in it, since it is submitted alone.
         factory: name of the function.
         arguments: of it, as text.
         content: text of the file. None: the file exists.
@@ -159,12 +159,12 @@ def submission(
         )
     if source is None and not external:
         raise ValueError(
-            "a new model must be handed in with its file and weights, got none (--model SOURCE)"
+            "a new model must be submitted with its file and weights, got none (--model SOURCE)"
         )
     there = source is None or source.content is not None or source.file.is_file()
     if source is not None and (source.file.suffix != ".py" or not there):
         raise ValueError(
-            f"the model must come from a Python file, which is handed in, got {source.file}"
+            f"the model must come from a Python file, which is submitted, got {source.file}"
         )
     store = store_of(out)
     _check_free(store)

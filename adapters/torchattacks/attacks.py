@@ -151,7 +151,7 @@ class EAD(FunctionAttack):
             1000 come nearer. (Default: 100)
         abort_early (bool or str): True ends a sample's optimisation where its loss, compared every
             max_iterations / 10 iterations, stands still, unless it has succeeded by then. 'always'
-            ends it then too, as the authors' program. False never does. (Default: True)
+            ends it then too, as the reference implementation. False never does. (Default: True)
         initial_const (float): the first c, > 0. (Default: 0.001)
         beta (float): weight of the L1 term, >= 0. (Default: 0.001)
         decision_rule (str): the success that is reported: that of least beta ||.||_1 + ||.||_2^2
@@ -239,9 +239,9 @@ class FW(FunctionAttack):
             gamma / sqrt(T) of Theorem 2.4.4. 'plateau', as their black-box program: gamma until f
             falls by less than 0.1 % over five iterates, then gamma / sqrt(3), gamma / sqrt(4), and
             so on. (Default: 'constant')
-        momentum_init (str): 'zero', as the authors' program (under the sign a bias-corrected
-            average), or 'gradient', the printed m_{-1} = grad f(x_0), which freezes the first
-            direction for long. (Default: 'zero')
+        momentum_init (str): 'zero', as the reference implementation (under the sign a
+            bias-corrected average), or 'gradient', the printed m_{-1} = grad f(x_0), which freezes
+            the first direction for long. (Default: 'zero')
         box (str): 'clip' clips each step to the box, as the authors do. 'vertex' takes the vertex
             of the intersection of ball and box, so that the gap in the trace is that of the problem
             solved. In L1 take 'vertex': the ball's own vertices lie far outside the box, and
@@ -337,9 +337,9 @@ class FWBlack(FunctionAttack):
             gamma / sqrt(T) of Theorem 2.4.4. 'plateau', as their black-box program: gamma until f
             falls by less than 0.1 % over five iterates, then gamma / sqrt(3), gamma / sqrt(4), and
             so on. (Default: 'plateau')
-        momentum_init (str): 'zero', as the authors' program (under the sign a bias-corrected
-            average), or 'gradient', the printed m_{-1} = grad f(x_0), which freezes the first
-            direction for long. (Default: 'zero')
+        momentum_init (str): 'zero', as the reference implementation (under the sign a
+            bias-corrected average), or 'gradient', the printed m_{-1} = grad f(x_0), which freezes
+            the first direction for long. (Default: 'zero')
         box (str): 'clip' clips each step to the box, as the authors do. 'vertex' takes the vertex
             of the intersection of ball and box, so that the gap in the trace is that of the problem
             solved. In L1 take 'vertex': the ball's own vertices lie far outside the box, and
@@ -613,8 +613,8 @@ class MPGD(FunctionAttack):
         steps (int): T, the number of steps. (Default: 40)
         alpha (float): alpha, in the units of x. None: 2.5 eps / T. (Default: None)
         decay (float): mu, >= 0. (Default: 1.0)
-        normaliser (str): 'l1' as in the paper, 'mean' as in its authors' program, or 'none'.
-            (Default: 'l1')
+        normaliser (str): 'l1' as in the paper, 'mean' as in its reference implementation, or
+            'none'. (Default: 'l1')
         n_restarts (int): R, trajectories from R random points. More than 1 needs a random start.
             The first one is that of n_restarts=1. The best outcome of each sample is reported: a
             success before a failure, then the higher loss. Samples that stop_on_success stops take
@@ -881,7 +881,7 @@ class SignGradient(FunctionAttack):
         beta2 (float): decay of the average of squared gradients, in [0, 1). (Default: 0.999)
         delta (float): small constant under e, > 0. (Default: 1e-07)
         delta_inside (bool): True adds delta inside the root of e, as the paper prints. False adds
-            it to the root, as the authors' program. (Default: False)
+            it to the root, as the reference implementation. (Default: False)
         grad_scale (float): factor of every gradient. Only the adaptive step depends on it. 1 is the
             gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
             samples gives. (Default: 1.0)

@@ -91,7 +91,7 @@ class CoreAttack(CheckedKeywords, Attack):
         return self.call(self.prepare(inputs))
 
     def prepare(self, inputs: Tensor) -> Tensor:
-        """Return the inputs, normalised where ``set_normalization_used`` asks for it."""
+        """Return the inputs, normalised where ``set_normalization_used`` says so."""
         normalised: Tensor = (
             self.normalize(inputs) if self._normalization_applied is False else inputs
         )

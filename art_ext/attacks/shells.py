@@ -383,7 +383,7 @@ class CarliniWagner(FunctionAttack):
             initial_const: the first c, > 0. Default: 1e-3.
             abort_early: True ends a sample's optimisation where its loss, compared every ``max_iter
                 / 10`` iterations, stands still, unless it has succeeded by then. ``"always"`` ends
-                it then too, as the authors' program. False never does. Default: True.
+                it then too, as the reference implementation. False never does. Default: True.
             targeted: reach y instead of leaving it.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
@@ -423,9 +423,9 @@ class ElasticNetPyTorch(FunctionAttack):
 
     Works with every ART classifier that has ``class_gradient``. ``art_ext.core.attacks.ead`` says
     how it runs. The attack lives in the estimator's ``clip_values``, before its preprocessing
-    defences. It follows the authors' program. ART's own ``ElasticNet`` has another momentum, drops
-    the distortion from the gradient where the goal is met, and has no ``confidence`` in its test of
-    success.
+    defences. It follows the reference implementation. ART's own ``ElasticNet`` has another
+    momentum, drops the distortion from the gradient where the goal is reached, and has no
+    ``confidence`` in its test of success.
 
     | Paper link: https://arxiv.org/abs/1709.04114
     """
@@ -499,7 +499,7 @@ class ElasticNetPyTorch(FunctionAttack):
             verbose: show a progress bar.
             abort_early: True ends a sample's optimisation where its loss, compared every ``max_iter
                 / 10`` iterations, stands still, unless it has succeeded by then. ``"always"`` ends
-                it then too, as the authors' program. False never does. Default: True.
+                it then too, as the reference implementation. False never does. Default: True.
             norm: np.inf, "inf", 1 or 2: how ``eps`` and the distances of ``last_result`` are
                 measured.
             eps: radius within which an adversarial counts as success, in the units of x. None
@@ -698,9 +698,9 @@ class FrankWolfe(FunctionAttack):
                 constant ``gamma / sqrt(T)`` of Theorem 2.4.4. ``"plateau"``, as their black-box
                 program: gamma until f falls by less than 0.1 % over five iterates, then ``gamma /
                 sqrt(3)``, ``gamma / sqrt(4)``, and so on.
-            momentum_init: ``"zero"``, as the authors' program (under the sign a bias-corrected
-                average), or ``"gradient"``, the printed ``m_{-1} = grad f(x_0)``, which freezes the
-                first direction for long. Default: zero.
+            momentum_init: ``"zero"``, as the reference implementation (under the sign a
+                bias-corrected average), or ``"gradient"``, the printed ``m_{-1} = grad f(x_0)``,
+                which freezes the first direction for long. Default: zero.
             box: ``"clip"`` clips each step to the box, as the authors do. ``"vertex"`` takes the
                 vertex of the intersection of ball and box, so that the gap in the trace is that of
                 the problem solved. In L1 take ``"vertex"``: the ball's own vertices lie far outside
@@ -842,9 +842,9 @@ class FrankWolfeBlackBox(FunctionAttack):
                 constant ``gamma / sqrt(T)`` of Theorem 2.4.4. ``"plateau"``, as their black-box
                 program: gamma until f falls by less than 0.1 % over five iterates, then ``gamma /
                 sqrt(3)``, ``gamma / sqrt(4)``, and so on.
-            momentum_init: ``"zero"``, as the authors' program (under the sign a bias-corrected
-                average), or ``"gradient"``, the printed ``m_{-1} = grad f(x_0)``, which freezes the
-                first direction for long. Default: zero.
+            momentum_init: ``"zero"``, as the reference implementation (under the sign a
+                bias-corrected average), or ``"gradient"``, the printed ``m_{-1} = grad f(x_0)``,
+                which freezes the first direction for long. Default: zero.
             box: ``"clip"`` clips each step to the box, as the authors do. ``"vertex"`` takes the
                 vertex of the intersection of ball and box, so that the gap in the trace is that of
                 the problem solved. In L1 take ``"vertex"``: the ball's own vertices lie far outside
@@ -900,7 +900,7 @@ class HMCAM(FunctionAttack):
     how it runs. The attack lives in the estimator's ``clip_values``, before its preprocessing
     defences. ``generate`` returns the state of highest loss that succeeds, and ``run(x,
     y).samples`` is the whole chain, (nb_samples, n, *shape). Keywords that only imitate the
-    authors' program are those of the core function.
+    reference implementation are those of the core function.
 
     | Paper link: https://arxiv.org/abs/2010.07849
     """
@@ -1315,7 +1315,7 @@ class MPGD(FunctionAttack):
             max_iter: T, the number of steps. Default: 40.
             eps_step: alpha, in the units of x. Default: None, ``2.5 eps / T``.
             decay: mu, >= 0. Default: 1.
-            normaliser: ``"l1"`` as in the paper, ``"mean"`` as in its authors' program, or
+            normaliser: ``"l1"`` as in the paper, ``"mean"`` as in its reference implementation, or
                 ``"none"``. Default: l1.
             nb_random_init: R, trajectories from R random points. More than 1 needs a random start.
                 The first one is that of ``nb_random_init=1``. The best outcome of each sample is
@@ -1928,7 +1928,7 @@ class SignGradient(FunctionAttack):
             beta2: decay of the average of squared gradients, in [0, 1). Default: 0.999.
             delta: small constant under e, > 0. Default: 1e-7.
             delta_inside: True adds delta inside the root of e, as the paper prints. False adds it
-                to the root, as the authors' program. Default: False.
+                to the root, as the reference implementation. Default: False.
             grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
                 gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
                 samples gives. Default: 1.

@@ -36,7 +36,7 @@ def craft(context: typer.Context, **options: Any) -> None:
 
 
 def _made(config: CraftConfig) -> FixedSet:
-    """Return the examples that the options ask for."""
+    """Return the examples that the options name."""
     from art_ext.cli.attacks import find_spec
     from art_ext.configuration.data import data_keywords
     from art_ext.data import load_data

@@ -18,7 +18,7 @@ def demo(
     seed: Seed = 0,
 ) -> None:
     """Train a natural and a robust network on real digits, attack both, and write a report."""
-    with explained("run the same command again: the demo begins anew"):
+    with explained("run the same command again: the demo begins again"):
         from art_ext.evaluation.demo import run_demo
 
         with watching(quiet) as watcher:

@@ -93,7 +93,7 @@ def sample_command(context: typer.Context, **options: Any) -> None:
 
 
 def _drawn(config: SampleConfig) -> tuple[GeneratedImages, GeneratedImages | None]:
-    """Return the images that the options ask for, and those of the test split."""
+    """Return the images that the options name, and those of the test split."""
     from torch import nn
 
     from art_ext.core.networks import usable_device

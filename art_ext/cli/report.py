@@ -39,7 +39,7 @@ def report(
     ] = False,
     fail_under: FailUnder = None,
 ) -> None:
-    """Write the report of a run anew, or one report that compares several runs."""
+    """Write the report of a run again, or one report that compares several runs."""
     with explained():
         from art_ext.evaluation.analysis.records import REPORT, load_run
         from art_ext.evaluation.analysis.table import verdicts
@@ -76,7 +76,7 @@ def report(
 def _write_limits(
     folders: Sequence[str], target: Store, partial: bool, least: float | None
 ) -> bool:
-    """Write the report of a run on limits anew, and return False for runs of evaluations.
+    """Write the report of a run on limits again, and return False for runs of evaluations.
 
     Raises:
         ValueError: for several runs or for options of evaluations.

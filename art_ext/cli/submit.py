@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 RUN = "Folder of a complete run, evaluated with --save-images."
 MODEL = (
-    "The model as it was evaluated: FILE.py:FACTORY, whose file is handed in, or the folder of a"
+    "The model as it was evaluated: FILE.py:FACTORY, whose file is submitted, or the folder of a"
     " training, timm/NAME, torchvision/NAME or a short name, for which a file is written. An"
     " external evaluation may leave it out."
 )
@@ -77,7 +77,7 @@ def submit(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Accept a part of the test set.")
     ] = False,
-    sample: Annotated[int, typer.Option(help="Samples to hand in for the check.")] = 200,
+    sample: Annotated[int, typer.Option(help="Samples to submit for the check.")] = 200,
     model_dir: Annotated[Path, typer.Option(help="The zoo's checkpoints, for --external.")] = Path(
         "models"
     ),

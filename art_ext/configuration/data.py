@@ -84,7 +84,7 @@ def recorded(config: DataOptions) -> dict[str, Any]:
 
 
 def transform_of(config: DataOptions) -> Transform | None:
-    """Return the resizing and cropping that the options ask for, or None.
+    """Return the resizing and cropping that the options name, or None.
 
     Raises:
         ValueError: for an invalid size or filter, or a filter without a size.

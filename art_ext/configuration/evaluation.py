@@ -244,7 +244,7 @@ class EvaluationConfig(DataOptions):
     device: str | None = option(None, shared.DEVICE)
     seed: int = option(0, shared.SEED)
     quiet: bool = option(False, shared.QUIET)
-    overwrite: bool = option(False, "Begin anew, also beside other files.", hosts=COMMAND)
+    overwrite: bool = option(False, "Begin again, also beside other files.", hosts=COMMAND)
 
 
 def resolve_evaluation(

@@ -51,7 +51,7 @@ class GeneratorOptions:
         0.9, "What the discriminator is to answer for real images, in place of 1.", range="> 0"
     )
     class_weight: float = _update(
-        1.0, "Weight of the class that was asked for in the generator's loss.", range=">= 0"
+        1.0, "Weight of the wanted class in the generator's loss.", range=">= 0"
     )
     device: str | None = _update(
         None, f"{shared.DEVICE.help} By default a GPU where there is one.", decides=""

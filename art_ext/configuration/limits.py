@@ -94,7 +94,7 @@ class LimitsConfig(DataOptions):
     )
     neighbours: str = option(
         "ball",
-        "Neighbours: ball, or orthant as in the authors' program.",
+        "Neighbours: ball, or orthant as in the reference implementation.",
         choices=("ball", "orthant"),
         panel=ESTIMATION,
     )

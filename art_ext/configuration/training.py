@@ -107,7 +107,7 @@ class _Run(DataOptions):
         hosts=("cli", "loop", "art"),
         decides="",
     )
-    overwrite: bool = option(False, "Begin anew in the folder of an earlier run.", hosts=COMMAND)
+    overwrite: bool = option(False, "Begin again in the folder of an earlier run.", hosts=COMMAND)
     quiet: bool = option(False, shared.QUIET)
 
 

@@ -1,6 +1,6 @@
 """The context of a model call, for models that record their answers.
 
-A model that asks for nothing costs nothing: an oracle enters itself once per attack, and rows are
+A model without requests costs nothing: an oracle enters itself once per attack, and rows are
 described only when a model calls :func:`described_rows`.
 """
 

@@ -5,7 +5,7 @@ A package declares an attack in its ``pyproject.toml``, and its other objects al
     [project.entry-points."art_ext.attacks"]
     corner = "my_package.attacks:corner"
 
-It is imported when its name is asked for, or when a command lists all names.
+It is imported when its name is used, or when a command lists all names.
 """
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ def _same_streams(device: torch.device) -> Iterator[None]:
 class ProbeOnce:
     """Probe of each model at most once, for an attack object that is called many times.
 
-    A copy starts anew.
+    A copy starts again.
     """
 
     def __init__(self) -> None:

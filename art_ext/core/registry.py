@@ -88,7 +88,7 @@ class Registry(ABC, Generic[Spec]):
     def get(self, name: str, others: Iterable[str] = ()) -> Spec:
         """Return the spec of that name, in any case.
 
-        Objects that other packages declare as entry points are imported when they are asked for.
+        Objects that other packages declare as entry points are imported on their first use.
 
         Args:
             name: of the spec.

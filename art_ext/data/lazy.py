@@ -115,7 +115,7 @@ class LazyDataset(Samples):
 
     @property
     def x(self) -> Tensor:
-        """(N, *S) all samples, read anew each time. For data that fit in memory."""
+        """(N, *S) all samples, read again each time. For data that fit in memory."""
         return self.rows(0, len(self))[0]
 
     @property

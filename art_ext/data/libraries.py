@@ -126,7 +126,7 @@ def load_hugging_face(name: str, request: Request) -> Samples:
 def _without_retries(datasets: Any, needed: bool) -> Iterator[None]:
     """Let Hugging Face look into its cache only, if its hub does not answer.
 
-    It would ask for half a minute otherwise.
+    It would try for half a minute otherwise.
     """
     from huggingface_hub import constants
 

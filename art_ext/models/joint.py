@@ -100,7 +100,7 @@ def make_ensemble(make: Callable[[int], nn.Module], count: int, seed: int) -> Jo
 
 
 def redrawn(network: nn.Module, seed: int) -> nn.Module:
-    """Return a copy of a network whose parameters are drawn anew by a seed.
+    """Return a copy of a network whose parameters are drawn again by a seed.
 
     Every module with parameters or buffers of its own needs PyTorch's ``reset_parameters``. The
     caller's random stream on the CPU is put back.
@@ -117,7 +117,7 @@ def redrawn(network: nn.Module, seed: int) -> nn.Module:
                 reset()
             elif any(True for _ in module.parameters(recurse=False)):
                 raise ValueError(
-                    "members can be drawn anew only for modules with reset_parameters, but"
+                    "members can be drawn again only for modules with reset_parameters, but"
                     f" {name or 'the network'} ({type(module).__name__}) has none: pass the members"
                     " themselves"
                 )

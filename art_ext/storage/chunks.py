@@ -96,7 +96,7 @@ class ChunkFiles:
                 if ".part." not in name and len(found) < len(self._plan):
                     raise ValueError(
                         f"{self.store.path / name} lacks records: remove this file and run the same"
-                        " command again, which computes its content anew"
+                        " command again, which computes its content again"
                     )
                 return found
         found = {}
@@ -154,7 +154,7 @@ class ChunkFiles:
             raise ValueError(
                 f"{self.store.path / file} is damaged ({error}). Nothing else is lost: remove it"
                 " and the .parquet file of the same name, and run the same command again, which"
-                " computes their content anew"
+                " computes their content again"
             ) from error
 
     def _old_names(self, number: int) -> dict[str, str]:

@@ -167,7 +167,7 @@ class LimitsFolder:
         """
         if not self.store.exists(name):
             return None
-        return read_json(self.store, name, "hold a unit of the run (remove it to compute it anew)")
+        return read_json(self.store, name, "hold a unit of the run (remove it to compute it again)")
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write the file of a unit atomically."""

@@ -156,7 +156,7 @@ def damage_named(path: Path) -> Iterator[None]:
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
         raise ValueError(
             f"{path} is damaged ({error}). Nothing else is lost: remove this file and run the same"
-            " command again, which computes its content anew"
+            " command again, which computes its content again"
         ) from error
 
 

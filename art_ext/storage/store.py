@@ -212,7 +212,7 @@ class ObjectStore(Store):
         return True
 
     def names(self, folder: str = "") -> list[str]:
-        """Return the sorted names of the entries of a folder, listed anew."""
+        """Return the sorted names of the entries of a folder, listed again."""
         key = self._key(folder)
         with self._named("listed", folder):
             try:
@@ -233,7 +233,7 @@ class ObjectStore(Store):
     def _get(self, name: str, end: int | None = None) -> bytes:
         """Return the content of a file, or its beginning, by one GET.
 
-        Without a range, s3fs asks for the size before, and lists the folder of a missing file. No
+        Without a range, s3fs requests the size before, and lists the folder of a missing file. No
         file of ours is empty, which has no range.
         """
         with self._named("read", name):

@@ -40,7 +40,7 @@ def as_samples(x: Any, y: Any, nb_classes: int, name: str = "y") -> tuple[Tensor
 class Minibatches:
     """Minibatches of ART's data generators, or of any iterable with a length, for the core's loop.
 
-    ``NumpyDataGenerator`` and ``PyTorchDataGenerator`` are iterated anew in each epoch, so that a
+    ``NumpyDataGenerator`` and ``PyTorchDataGenerator`` are iterated again in each epoch, so that a
     resumed run gets the same minibatches. From other generators ``ceil(size / batch_size)`` batches
     are drawn for an epoch, as ART does, from their current position on.
 

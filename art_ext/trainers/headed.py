@@ -93,12 +93,12 @@ class EnsembleTrainer(HeadTrainer):
     """Base of the trainers of ensembles: each member is a copy of the network with new weights."""
 
     def _copied(self, classifier: PyTorchClassifier) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """Return an ensemble of copies that are drawn anew, and an optimizer of their parameters.
+        """Return an ensemble of copies that are drawn again, and an optimizer of their parameters.
 
         The optimizer has the settings of the classifier's, and no state.
 
         Raises:
-            ValueError: if the weights of the network cannot be drawn anew.
+            ValueError: if the weights of the network cannot be drawn again.
         """
         network = classifier.model
         draw = functools.partial(redrawn, network)

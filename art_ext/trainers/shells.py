@@ -225,10 +225,10 @@ class AdversarialTrainerBackwardSmoothingPyTorch(CoreTrainer):
             start: ``"backward"`` or the comparator ``"odi"``, which maximises ``f(x + xi)^T psi``.
             target: target of the PGD variant: ``"printed"``, or ``"shifted"`` for ``[f(x) + gamma
                 psi]_y`` instead of ``gamma psi_y``, as (6.4.3) suggests.
-            boxed_start: True brings the first step to ball and box, as the authors' program does.
-                False brings it to the ball only, and the steps of ascent to both. Pass False if
-                many pixels lie on a face of the box. On MNIST, training with True failed in two of
-                three seeds.
+            boxed_start: True brings the first step to ball and box, as the reference implementation
+                does. False brings it to the ball only, and the steps of ascent to both. Pass False
+                if many pixels lie on a face of the box. On MNIST, training with True failed in two
+                of three seeds.
             norm: np.inf, "inf", 1 or 2.
             bn_mode: mode of BatchNorm while crafting. ``"eval"`` uses the running statistics and
                 does not change them. ``"train"`` uses the batch's statistics and updates the
@@ -452,7 +452,7 @@ class TrainerMaxMahalanobisPyTorch(HeadTrainer):
             centres: ``"simplex"``, which needs ``dim >= num_classes - 1``, ``"random"`` (MMC-rand),
                 ``"optimised"``, or a tensor (L, d).
             centre_seed: seed of random and optimised centres.
-            factor: of the scores in the loss. 1: the authors' program. 1/2: their text.
+            factor: of the scores in the loss. 1: the reference implementation. 1/2: their text.
             craft: ``"none"`` trains on the inputs. The name of a composed recipe, such as
                 ``"pgd"``, trains on its examples.
             eps: radius in the units of x (8/255, never 8). 0 trains on the inputs themselves.

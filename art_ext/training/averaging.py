@@ -35,7 +35,7 @@ class WeightAverage:
             self._average.update_parameters(self.model)
 
     def restart(self) -> None:
-        """Let the average begin anew with the next weights."""
+        """Let the average begin again with the next weights."""
         if self._average is not None:
             self._average.n_averaged.zero_()
 

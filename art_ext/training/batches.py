@@ -161,8 +161,8 @@ def check_drop_last(samples: int, batch_size: int, drop_last: bool) -> None:
 class LoaderBatches:
     """Minibatches of the caller's own iterable of (x, y), such as a ``DataLoader``.
 
-    The iterable is iterated anew in each epoch. Every process iterates over all of it and keeps its
-    own rows. ``SharedLoaderBatches`` is for loaders whose items can be read one by one. torch's
+    The iterable is iterated again in each epoch. Every process iterates over all of it and keeps
+    its own rows. ``SharedLoaderBatches`` is for loaders whose items can be read one by one. torch's
     random stream is seeded before each batch. A loader that shuffles or augments by that stream
     then gives the same batches on every process and after a resume. A loader with a generator of
     its own, or one that draws from NumPy, does not. A sample's identity is a fingerprint of its

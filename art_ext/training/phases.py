@@ -62,7 +62,7 @@ def check_phases(recipe: Recipe, options: TrainingOptions, taught: bool) -> None
     if options.rate() is None and not hasattr(options.schedule, "state_dict"):
         raise ValueError(
             f"a schedule must have state_dict() and load_state_dict() for the recipe {recipe.name},"
-            " whose phases begin with it anew"
+            " whose phases begin with it again"
         )
 
 

@@ -141,7 +141,7 @@ def make_schedule(name: str, **arguments: Any) -> Schedule:
 def warm_up(t: float, epochs: float) -> float:
     """Return the factor ``min(1, t / epochs)`` of a linear warm-up from 0. Without warm-up it is 1.
 
-    It is never above 1. In the authors' program the radius overshoots in the last epoch of the
-    warm-up.
+    It is never above 1. In the reference implementation the radius overshoots in the last epoch of
+    the warm-up.
     """
     return 1.0 if t >= epochs else t / epochs

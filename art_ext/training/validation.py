@@ -33,7 +33,7 @@ NOISE = 1
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Samples held out of a data set, which are read anew each time.
+    """Samples held out of a data set, which are read again each time.
 
     Attributes:
         count: N.

@@ -82,7 +82,7 @@ def ai_fgsm(
             the box. Default: input.
         delta: small constant under e, > 0. Default: 1e-7.
         delta_inside: True adds delta inside the root of e, as the paper prints. False adds it to
-            the root, as the authors' program. Default: False.
+            the root, as the reference implementation. Default: False.
         grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
             gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
             samples gives. Default: 1.
@@ -344,7 +344,7 @@ def cw(
         initial_const: the first c, > 0. Default: 1e-3.
         abort_early: True ends a sample's optimisation where its loss, compared every ``num_steps /
             10`` iterations, stands still, unless it has succeeded by then. ``"always"`` ends it
-            then too, as the authors' program. False never does. Default: True.
+            then too, as the reference implementation. False never does. Default: True.
         targets: classes to reach, (N,) int64, or a case. ``"average"``: a random wrong class for
             each sample. ``"best"``: the wrong class of the smallest value by the attack's own rule.
             ``"worst"``: the one of the largest. ``"all"``: the best case, with the examples of all
@@ -392,9 +392,9 @@ def cw(
         TypeError: if x is not a floating point tensor.
 
     Differences from the paper:
-        The distortion is measured to x itself, where the authors' program measures it to the image
-        of x under tanh, which differs by 1e-6. An optimisation is given up per sample, as in
-        ``ead``.
+        The distortion is measured to x itself, where the reference implementation measures it to
+        the image of x under tanh, which differs by 1e-6. An optimisation is given up per sample, as
+        in ``ead``.
 
     References:
         Carlini, Wagner, "Towards evaluating the robustness of neural networks", IEEE S&P 2017.
@@ -463,7 +463,7 @@ def ead(
             ``k/(k+3)``, which starts without momentum. Default: program.
         abort_early: True ends a sample's optimisation where its loss, compared every ``num_steps /
             10`` iterations, stands still, unless it has succeeded by then. ``"always"`` ends it
-            then too, as the authors' program. False never does. Default: True.
+            then too, as the reference implementation. False never does. Default: True.
         targets: classes to reach, (N,) int64, or a case. ``"average"``: a random wrong class for
             each sample. ``"best"``: the wrong class of the smallest value by the attack's own rule.
             ``"worst"``: the one of the largest. ``"all"``: the best case, with the examples of all
@@ -517,12 +517,12 @@ def ead(
         TypeError: if x is not a floating point tensor.
 
     Differences from the paper:
-        As in the authors' program, ``zeta_k`` is ``(k+1)/(k+4)`` (``momentum="print"`` takes the
-        paper's ``k/(k+3)``), and the threshold is beta itself, not ``alpha_k beta``, so that the L1
-        weight that a step applies is ``beta / alpha_k``. Published numbers depend on both. Unlike
-        that program, an optimisation is given up per sample, not per batch, and by default not once
-        it has succeeded (its last iterations shrink the perturbation most, while the loss hardly
-        falls). A failure returns the input, not a grey image.
+        As in the reference implementation, ``zeta_k`` is ``(k+1)/(k+4)`` (``momentum="print"``
+        takes the paper's ``k/(k+3)``), and the threshold is beta itself, not ``alpha_k beta``, so
+        that the L1 weight that a step applies is ``beta / alpha_k``. Published numbers depend on
+        both. Unlike the reference implementation, an optimisation is given up per sample, not per
+        batch, and by default not once it has succeeded (its last iterations shrink the perturbation
+        most, while the loss hardly falls). A failure returns the input, not a grey image.
 
     References:
         Chen, Sharma, Zhang, Yi, Hsieh, "EAD: elastic-net attacks to deep neural networks via
@@ -681,7 +681,7 @@ def frank_wolfe(
             constant ``gamma / sqrt(T)`` of Theorem 2.4.4. ``"plateau"``, as their black-box
             program: gamma until f falls by less than 0.1 % over five iterates, then ``gamma /
             sqrt(3)``, ``gamma / sqrt(4)``, and so on.
-        momentum_init: ``"zero"``, as the authors' program (under the sign a bias-corrected
+        momentum_init: ``"zero"``, as the reference implementation (under the sign a bias-corrected
             average), or ``"gradient"``, the printed ``m_{-1} = grad f(x_0)``, which freezes the
             first direction for long. Default: zero.
         box: ``"clip"`` clips each step to the box, as the authors do. ``"vertex"`` takes the vertex
@@ -819,7 +819,7 @@ def frank_wolfe_black_box(
             constant ``gamma / sqrt(T)`` of Theorem 2.4.4. ``"plateau"``, as their black-box
             program: gamma until f falls by less than 0.1 % over five iterates, then ``gamma /
             sqrt(3)``, ``gamma / sqrt(4)``, and so on.
-        momentum_init: ``"zero"``, as the authors' program (under the sign a bias-corrected
+        momentum_init: ``"zero"``, as the reference implementation (under the sign a bias-corrected
             average), or ``"gradient"``, the printed ``m_{-1} = grad f(x_0)``, which freezes the
             first direction for long. Default: zero.
         box: ``"clip"`` clips each step to the box, as the authors do. ``"vertex"`` takes the vertex
@@ -881,11 +881,12 @@ def frank_wolfe_black_box(
         TypeError: if x is not a floating point tensor.
 
     Differences from the paper:
-        The authors' program does not count the check of each iterate. It is charged here. The
-        sphere's directions have length sqrt(D) as in that program, where the paper prints 1. As
-        there, probes may leave the box by a few delta, unless they are clipped. For untargeted
-        attacks the authors' ``"plateau"`` watches the loss that should rise, and slows down when
-        things go well. This one watches f. ``"inverse_sqrt"`` takes the T that the budget allows.
+        The reference implementation does not count the check of each iterate. It is charged here.
+        The sphere's directions have length sqrt(D) as in the reference implementation, where the
+        paper has 1. As there, probes may leave the box by a few delta, unless they are clipped. For
+        untargeted attacks the authors' ``"plateau"`` watches the loss that should rise, and slows
+        down when things go well. This one watches f. ``"inverse_sqrt"`` takes the T that the budget
+        allows.
 
     References:
         Chen, Zhou, Yi, Gu, "A Frank-Wolfe framework for efficient and effective adversarial
@@ -968,7 +969,7 @@ def hmcam(
             the box. Default: input.
         delta: small constant under e, > 0. Default: 1e-7.
         delta_inside: True adds delta inside the root of e, as the paper prints. False adds it to
-            the root, as the authors' program. Default: False.
+            the root, as the reference implementation. Default: False.
         grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
             gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
             samples gives. Default: 1.
@@ -976,8 +977,8 @@ def hmcam(
         kinetic: True adds ``mean |v_new| - mean |v_old|`` to the exponent, the momenta at the end
             of this transition and of the one that led to the present position (0 at first).
             Default: False.
-        continue_from: ``"state"``, or ``"proposal"`` to imitate the authors' program. Default:
-            state.
+        continue_from: ``"state"``, or ``"proposal"`` to imitate the reference implementation.
+            Default: state.
         targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
             False.
         targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
@@ -1035,10 +1036,10 @@ def hmcam(
 
     Differences from the paper:
         The potential is U = -J, for which the printed sign of the test is the textbook's and a rise
-        of the loss is always accepted, targeted or not. The authors' program forgets the flip. The
-        test is made for each sample, not for each pixel. In that program the kinetic terms cancel
-        by aliasing, so they are off (``kinetic``), and the chain moves on to the proposal whatever
-        the outcome (``continue_from="proposal"``).
+        of the loss is always accepted, targeted or not. The reference implementation forgets the
+        flip. The test is made for each sample, not for each pixel. In the reference implementation
+        the kinetic terms cancel by aliasing, so they are off (``kinetic``), and the chain moves on
+        to the proposal whatever the outcome (``continue_from="proposal"``).
 
     References:
         Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack
@@ -1327,10 +1328,10 @@ def in_distribution(
         distance: D in the objective, ``"squared"`` for ``||G(z, y) - x||_2^2`` or ``"plain"`` for
             ``||G(z, y) - x||_2``. Default: squared.
         warm_start: True begins each optimisation of the search at the latents where the last one
-            ended, as the authors' program. Default: False, at the starting latents.
+            ended, as the reference implementation. Default: False, at the starting latents.
         abort_early: True ends a sample's optimisation where its loss, compared every ``num_steps /
             10`` iterations, stands still, unless it has succeeded by then. ``"always"`` ends it
-            then too, as the authors' program. False never does. Default: True.
+            then too, as the reference implementation. False never does. Default: True.
         image_range: range (lower, upper) of the generator's own images, which are mapped to
             ``clip_values``. None neither maps nor checks them. Default: (0, 1).
         targets: classes to reach, (N,) int64, or a case. ``"average"``: a random wrong class for
@@ -1386,12 +1387,13 @@ def in_distribution(
         TypeError: if x is not a floating point tensor.
 
     Differences from the paper:
-        The text has D = ``||.||_2`` (``distance="plain"``) and 10,000 iterations, the program
-        ``||.||_2^2``, 100 iterations and 4 values of c, both with a step of .01. In the 300
-        iterations here such steps end far from the nearest adversarial. Unlike the program, an
-        optimisation is given up per sample, not per batch, each one starts anew
-        (``warm_start=True`` carries z over, as the program does), and starts are optimised with
-        Adam. The program recreates its SGD at each start step, so that its momentum never acts.
+        The text has D = ``||.||_2`` (``distance="plain"``) and 10,000 iterations, the reference
+        implementation ``||.||_2^2``, 100 iterations and 4 values of c, both with a step of .01. In
+        the 300 iterations here such steps end far from the nearest adversarial. Unlike the
+        reference implementation, an optimisation is given up per sample, not per batch, each one
+        starts again (``warm_start=True`` carries z over, as the reference implementation does), and
+        starts are optimised with Adam. The reference implementation recreates its SGD at each start
+        step, so that its momentum never acts.
 
     References:
         Jinghui Chen, "Evaluating and understanding adversarial robustness in deep learning",
@@ -1444,7 +1446,8 @@ def m_pgd(
         num_steps: T, the number of steps. Default: 40.
         step_size: alpha, in the units of x. Default: None, ``2.5 eps / T``.
         decay: mu, >= 0. Default: 1.
-        normaliser: ``"l1"`` as in the paper, ``"mean"`` as in its authors' program, or ``"none"``.
+        normaliser: ``"l1"`` as in the paper, ``"mean"`` as in its reference implementation, or
+            ``"none"``.
             Default: l1.
         num_restarts: R, trajectories from R random points. More than 1 needs a random start. The
             first one is that of ``num_restarts=1``. The best outcome of each sample is reported: a
@@ -1862,8 +1865,9 @@ def rays(
     Differences from the paper: The two branches of Algorithm 5 are printed the wrong way round.
     This function compares at the midpoint and keeps the adversarial end. The last block of a stage
     is tried too. After the stage of single coordinates, the sweep over them repeats until the
-    budget is spent, as in the authors' program. Unlike in that program, a bisection never exceeds
-    the budget, and a sample that never changes its label has ``nearest_distance`` inf.
+    budget is spent, as in the reference implementation. Unlike in the reference implementation, a
+    bisection never exceeds the budget, and a sample that never changes its label has
+    ``nearest_distance`` inf.
 
     Args:
         model: an ``nn.Module`` or a callable from (R, *S) to scores (R, K) or labels (R,).
@@ -2002,7 +2006,7 @@ def sign_gradient(
         beta2: decay of the average of squared gradients, in [0, 1). Default: 0.999.
         delta: small constant under e, > 0. Default: 1e-7.
         delta_inside: True adds delta inside the root of e, as the paper prints. False adds it to
-            the root, as the authors' program. Default: False.
+            the root, as the reference implementation. Default: False.
         grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
             gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
             samples gives. Default: 1.
@@ -2245,13 +2249,13 @@ def zoo(
     takes a step of Adam (Algorithm 2) or Newton (Algorithm 3) along them. All samples run side by
     side. c is searched per sample, each time from x itself.
 
-    Differences from the authors' program: kappa is part of f, and of the success test in
-    logarithms, as printed. The distortion is known, so it is differentiated in closed form. f is
-    subtracted in float64. The iterate that ends an optimisation is not probed.
+    Differences from the reference implementation: kappa is part of f, and of the success test in
+    logarithms, as in the paper. The distortion is known, so it is differentiated in closed form. f
+    is subtracted in float64. The iterate that ends an optimisation is not probed.
 
-    Differences from the paper, all as in that program: Newton's second derivative is at least .1
-    where it is positive. Adam's small constant stands outside the root. Where the second derivative
-    is not positive, the step is that of the gradient, as printed.
+    Differences from the paper, all as in the reference implementation: Newton's second derivative
+    is at least .1 where it is positive. Adam's small constant stands outside the root. Where the
+    second derivative is not positive, the step is that of the gradient, as in the paper.
 
     Args:
         model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K). Normalisation lives

@@ -48,7 +48,7 @@ class LatentAdam(Optimiser[LatentState]):
             ``||G(z, y) - x||_2``. Default: squared.
         step_size: of Adam, > 0, in the units of z. Default: 5e-2.
         warm_start: True begins each optimisation of the search at the latents where the last one
-            ended, as the authors' program. Default: False, at the starting latents.
+            ended, as the reference implementation. Default: False, at the starting latents.
         images: of the generator.
         start: (R, d) starting latents of the active rows.
     """
@@ -72,7 +72,7 @@ class LatentAdam(Optimiser[LatentState]):
     def step(
         self, problem: Problem, state: LatentState, answers: Answers | None, search: ConstantSearch
     ) -> LatentState:
-        """One step of Adam on the objective. Rows that begin anew return to their start."""
+        """One step of Adam on the objective. Rows that begin again return to their start."""
         if answers is None:
             return state
         first = torch.lerp(state.gradient, state.first, BETA1)

@@ -30,7 +30,7 @@ class LatentImages:
     Attributes:
         oracle: of the generator.
         whole: the problem with all N samples.
-        classes: (N,) int64, what the generator is asked for.
+        classes: (N,) int64, the classes to make.
         rows, gradients: (N,) int64, forward and backward rows of each sample, without padding.
         pad_rows: fewest rows of a call, as for the model.
     """

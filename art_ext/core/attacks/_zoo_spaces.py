@@ -112,7 +112,7 @@ class DescentState:
         return self.probes.gather(1, self.level.unsqueeze(1)).squeeze(1)
 
     def forget_moments(self, marked: Tensor) -> None:
-        """Begin Adam anew in the rows marked (R,)."""
+        """Begin Adam again in the rows marked (R,)."""
         for name in ("first", "second", "count"):
             setattr(self, name, getattr(self, name).masked_fill(marked.unsqueeze(1), 0.0))
 
@@ -239,7 +239,7 @@ class Spaces:
                     state.share[rows, : space.size] = space.importance(noise, space)
 
     def _enlarge(self, state: DescentState, rows: Tensor, level: int) -> None:
-        """Carry the noise of rows (r,) over to the next space. Adam begins anew."""
+        """Carry the noise of rows (r,) over to the next space. Adam begins again."""
         small, large = self.spaces[level], self.spaces[level + 1]
         if not isinstance(small, ScaledImage) or not isinstance(large, ScaledImage):
             raise RuntimeError("only scaled images grow")

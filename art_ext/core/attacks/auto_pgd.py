@@ -30,7 +30,7 @@ MOMENTUM = 0.25  # share of the last move that is repeated: 1 - alpha
 RHO = 0.75  # fewer ascents than this share of the steps since the last checkpoint halve the step
 # in L1, shares of all coordinates, then of those that have moved
 FIRST_SPARSITY, SPARSITY = 0.2, 1 / 1.5
-SHRINKING = 0.95  # in L1, a sparsity below this share of the last one starts the step size anew
+SHRINKING = 0.95  # in L1, a sparsity below this share of the last one starts the step size again
 
 
 def checkpoints(num_steps: int) -> list[int]:

@@ -67,7 +67,7 @@ class TanhAdam(Optimiser[AdamState]):
     def step(
         self, problem: Problem, state: AdamState, answers: Answers | None, search: ConstantSearch
     ) -> AdamState:
-        """One step of Adam on the objective. Rows that begin anew are at their inputs."""
+        """One step of Adam on the objective. Rows that begin again are at their inputs."""
         if answers is None:
             return state
         w, anchor = state.w, state.anchor
@@ -146,9 +146,9 @@ def cw(
         TypeError: if x is not a floating point tensor.
 
     Differences from the paper:
-        The distortion is measured to x itself, where the authors' program measures it to the image
-        of x under tanh, which differs by 1e-6. An optimisation is given up per sample, as in
-        ``ead``.
+        The distortion is measured to x itself, where the reference implementation measures it to
+        the image of x under tanh, which differs by 1e-6. An optimisation is given up per sample, as
+        in ``ead``.
 
     References:
         Carlini, Wagner, "Towards evaluating the robustness of neural networks", IEEE S&P 2017.

@@ -174,12 +174,12 @@ def ead(
         TypeError: if x is not a floating point tensor.
 
     Differences from the paper:
-        As in the authors' program, ``zeta_k`` is ``(k+1)/(k+4)`` (``momentum="print"`` takes the
-        paper's ``k/(k+3)``), and the threshold is beta itself, not ``alpha_k beta``, so that the L1
-        weight that a step applies is ``beta / alpha_k``. Published numbers depend on both. Unlike
-        that program, an optimisation is given up per sample, not per batch, and by default not once
-        it has succeeded (its last iterations shrink the perturbation most, while the loss hardly
-        falls). A failure returns the input, not a grey image.
+        As in the reference implementation, ``zeta_k`` is ``(k+1)/(k+4)`` (``momentum="print"``
+        takes the paper's ``k/(k+3)``), and the threshold is beta itself, not ``alpha_k beta``, so
+        that the L1 weight that a step applies is ``beta / alpha_k``. Published numbers depend on
+        both. Unlike the reference implementation, an optimisation is given up per sample, not per
+        batch, and by default not once it has succeeded (its last iterations shrink the perturbation
+        most, while the loss hardly falls). A failure returns the input, not a grey image.
 
     References:
         Chen, Sharma, Zhang, Yi, Hsieh, "EAD: elastic-net attacks to deep neural networks via
@@ -231,9 +231,9 @@ register(
                 model="classifier",
                 summary=("White-box attack of least elastic-net distortion: few features change."),
                 notes=(
-                    "It follows the authors' program. ART's own ``ElasticNet`` has another"
-                    " momentum, drops the distortion from the gradient where the goal is met, and"
-                    " has no ``confidence`` in its test of success."
+                    "It follows the reference implementation. ART's own ``ElasticNet`` has another"
+                    " momentum, drops the distortion from the gradient where the goal is reached,"
+                    " and has no ``confidence`` in its test of success."
                 ),
                 parameters=(
                     "confidence targeted learning_rate binary_search_steps max_iter beta"

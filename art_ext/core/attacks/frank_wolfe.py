@@ -67,7 +67,7 @@ class FrankWolfe(Method[FrankWolfeState]):
             constant ``gamma / sqrt(T)`` of Theorem 2.4.4. ``"plateau"``, as their black-box
             program: gamma until f falls by less than 0.1 % over five iterates, then ``gamma /
             sqrt(3)``, ``gamma / sqrt(4)``, and so on.
-        momentum_init: ``"zero"``, as the authors' program (under the sign a bias-corrected
+        momentum_init: ``"zero"``, as the reference implementation (under the sign a bias-corrected
             average), or ``"gradient"``, the printed ``m_{-1} = grad f(x_0)``, which freezes the
             first direction for long. Default: zero.
         box: ``"clip"`` clips each step to the box, as the authors do. ``"vertex"`` takes the vertex

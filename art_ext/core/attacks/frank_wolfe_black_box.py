@@ -91,11 +91,12 @@ def frank_wolfe_black_box(
         TypeError: if x is not a floating point tensor.
 
     Differences from the paper:
-        The authors' program does not count the check of each iterate. It is charged here. The
-        sphere's directions have length sqrt(D) as in that program, where the paper prints 1. As
-        there, probes may leave the box by a few delta, unless they are clipped. For untargeted
-        attacks the authors' ``"plateau"`` watches the loss that should rise, and slows down when
-        things go well. This one watches f. ``"inverse_sqrt"`` takes the T that the budget allows.
+        The reference implementation does not count the check of each iterate. It is charged here.
+        The sphere's directions have length sqrt(D) as in the reference implementation, where the
+        paper has 1. As there, probes may leave the box by a few delta, unless they are clipped. For
+        untargeted attacks the authors' ``"plateau"`` watches the loss that should rise, and slows
+        down when things go well. This one watches f. ``"inverse_sqrt"`` takes the T that the budget
+        allows.
 
     References:
         Chen, Zhou, Yi, Gu, "A Frank-Wolfe framework for efficient and effective adversarial

@@ -217,8 +217,8 @@ def hmcam(
         kinetic: True adds ``mean |v_new| - mean |v_old|`` to the exponent, the momenta at the end
             of this transition and of the one that led to the present position (0 at first).
             Default: False.
-        continue_from: ``"state"``, or ``"proposal"`` to imitate the authors' program. Default:
-            state.
+        continue_from: ``"state"``, or ``"proposal"`` to imitate the reference implementation.
+            Default: state.
         stop_on_success: True ends a chain at its first success, accepted or not. Default: False.
 
     Returns:
@@ -235,10 +235,10 @@ def hmcam(
 
     Differences from the paper:
         The potential is U = -J, for which the printed sign of the test is the textbook's and a rise
-        of the loss is always accepted, targeted or not. The authors' program forgets the flip. The
-        test is made for each sample, not for each pixel. In that program the kinetic terms cancel
-        by aliasing, so they are off (``kinetic``), and the chain moves on to the proposal whatever
-        the outcome (``continue_from="proposal"``).
+        of the loss is always accepted, targeted or not. The reference implementation forgets the
+        flip. The test is made for each sample, not for each pixel. In the reference implementation
+        the kinetic terms cancel by aliasing, so they are off (``kinetic``), and the chain moves on
+        to the proposal whatever the outcome (``continue_from="proposal"``).
 
     References:
         Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack
@@ -300,7 +300,8 @@ register(
                 notes=(
                     "``generate`` returns the state of highest loss that succeeds, and"
                     " ``run(x, y).samples`` is the whole chain, (nb_samples, n, *shape). Keywords"
-                    " that only imitate the authors' program are those of the core function."
+                    " that only imitate the reference implementation are those of the core"
+                    " function."
                 ),
                 parameters=(
                     "norm eps eps_step max_iter nb_samples beta1 beta2 targeted step_rule start"

@@ -89,12 +89,13 @@ def in_distribution(
         TypeError: if x is not a floating point tensor.
 
     Differences from the paper:
-        The text has D = ``||.||_2`` (``distance="plain"``) and 10,000 iterations, the program
-        ``||.||_2^2``, 100 iterations and 4 values of c, both with a step of .01. In the 300
-        iterations here such steps end far from the nearest adversarial. Unlike the program, an
-        optimisation is given up per sample, not per batch, each one starts anew
-        (``warm_start=True`` carries z over, as the program does), and starts are optimised with
-        Adam. The program recreates its SGD at each start step, so that its momentum never acts.
+        The text has D = ``||.||_2`` (``distance="plain"``) and 10,000 iterations, the reference
+        implementation ``||.||_2^2``, 100 iterations and 4 values of c, both with a step of .01. In
+        the 300 iterations here such steps end far from the nearest adversarial. Unlike the
+        reference implementation, an optimisation is given up per sample, not per batch, each one
+        starts again (``warm_start=True`` carries z over, as the reference implementation does), and
+        starts are optimised with Adam. The reference implementation recreates its SGD at each start
+        step, so that its momentum never acts.
 
     References:
         Jinghui Chen, "Evaluating and understanding adversarial robustness in deep learning",

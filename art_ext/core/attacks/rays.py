@@ -58,8 +58,9 @@ def rays(
     Differences from the paper: The two branches of Algorithm 5 are printed the wrong way round.
     This function compares at the midpoint and keeps the adversarial end. The last block of a stage
     is tried too. After the stage of single coordinates, the sweep over them repeats until the
-    budget is spent, as in the authors' program. Unlike in that program, a bisection never exceeds
-    the budget, and a sample that never changes its label has ``nearest_distance`` inf.
+    budget is spent, as in the reference implementation. Unlike in the reference implementation, a
+    bisection never exceeds the budget, and a sample that never changes its label has
+    ``nearest_distance`` inf.
 
     Args:
         model: an ``nn.Module`` or a callable from (R, *S) to scores (R, K) or labels (R,).

@@ -75,7 +75,7 @@ class SignGradient(Method[Moments]):
         beta2: decay of the average of squared gradients, in [0, 1). Default: 0.999.
         delta: small constant under e, > 0. Default: 1e-7.
         delta_inside: True adds delta inside the root of e, as the paper prints. False adds it to
-            the root, as the authors' program. Default: False.
+            the root, as the reference implementation. Default: False.
         grad_scale: factor of every gradient. Only the adaptive step depends on it. 1 is the
             gradient of each sample's own loss. 1/B is what the authors' mean over batches of B
             samples gives. Default: 1.
@@ -400,7 +400,8 @@ def m_pgd(
         num_steps: T, the number of steps. Default: 40.
         step_size: alpha, in the units of x. Default: None, ``2.5 eps / T``.
         decay: mu, >= 0. Default: 1.
-        normaliser: ``"l1"`` as in the paper, ``"mean"`` as in its authors' program, or ``"none"``.
+        normaliser: ``"l1"`` as in the paper, ``"mean"`` as in its reference implementation, or
+            ``"none"``.
             Default: l1.
 
     Returns:

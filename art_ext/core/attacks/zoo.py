@@ -58,13 +58,13 @@ def zoo(
     takes a step of Adam (Algorithm 2) or Newton (Algorithm 3) along them. All samples run side by
     side. c is searched per sample, each time from x itself.
 
-    Differences from the authors' program: kappa is part of f, and of the success test in
-    logarithms, as printed. The distortion is known, so it is differentiated in closed form. f is
-    subtracted in float64. The iterate that ends an optimisation is not probed.
+    Differences from the reference implementation: kappa is part of f, and of the success test in
+    logarithms, as in the paper. The distortion is known, so it is differentiated in closed form. f
+    is subtracted in float64. The iterate that ends an optimisation is not probed.
 
-    Differences from the paper, all as in that program: Newton's second derivative is at least .1
-    where it is positive. Adam's small constant stands outside the root. Where the second derivative
-    is not positive, the step is that of the gradient, as printed.
+    Differences from the paper, all as in the reference implementation: Newton's second derivative
+    is at least .1 where it is positive. Adam's small constant stands outside the root. Where the
+    second derivative is not positive, the step is that of the gradient, as in the paper.
 
     Args:
         model: an ``nn.Module`` or any callable from (R, *S) to scores (R, K). Normalisation lives

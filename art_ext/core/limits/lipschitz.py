@@ -124,7 +124,7 @@ def generator_lipschitz(
         num_neighbours: N, of each latent. ``"spectral"`` does not use it. Default: 2000.
         estimator: ``"sampled"``, ``"spectral"`` or ``"ascent"``. Default: ``"sampled"``.
         neighbours: ``"ball"``, uniform in the ball, or ``"orthant"``, its positive orthant only,
-            as in the authors' program. Default: ``"ball"``.
+            as in the reference implementation. Default: ``"ball"``.
         num_iterations: products with the Jacobian and with its transpose, for the spectral norm.
             More than d + 1 are not made. Default: 20.
         num_steps: steps of the ascent. Default: 30.
@@ -152,10 +152,10 @@ def generator_lipschitz(
         The percentile is an order statistic and not interpolated between two. For S = 1000 and
         delta = 0.001 it is the second largest local constant, and an interpolated percentile lies
         between it and the third largest or the largest, by the rule. The neighbours fill the whole
-        ball as in the text, where the program draws positive offsets only. Images are mapped to
-        [0, 1] first, so that the constant of a generator with images in [-1, 1] is half the
-        paper's. Neighbours nearer than 0.001 radius are left out, because float32 rounds their
-        ratio.
+        ball as in the text, where the reference implementation draws positive offsets only. Images
+        are mapped to [0, 1] first, so that the constant of a generator with images in [-1, 1] is
+        half the paper's. Neighbours nearer than 0.001 radius are left out, because float32 rounds
+        their ratio.
 
     References:
         Xiao Zhang, Jinghui Chen, Quanquan Gu, David Evans, "Understanding the intrinsic robustness

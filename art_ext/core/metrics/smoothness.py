@@ -100,8 +100,8 @@ def local_lipschitz(
     cross-entropy. x_t are the iterates of a projected ascent of L, from a point drawn uniformly
     from the ball.
 
-    The authors' program takes each sample's own norm too. It logs the sum of these over a batch,
-    which is the batch size times the mean.
+    The reference implementation takes each sample's own norm too. It logs the sum of these over a
+    batch, which is the batch size times the mean.
 
     Args:
         model: an ``nn.Module`` or a differentiable callable.

@@ -79,7 +79,7 @@ def transfer_matrix(
 
     Raises:
         ValueError: for fewer than two models, an unknown attack, targets, samples and labels that
-            do not fit, or arguments that the attack refuses, also where no sample counts.
+            do not fit, or arguments that the attack rejects, also where no sample counts.
         TypeError: for an argument that the attack does not have.
 
     References:

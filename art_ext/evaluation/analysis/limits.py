@@ -39,7 +39,7 @@ __all__ = [
     "Point",
     "Share",
 ]
-# stands beside every bound
+# stands below every bound
 LOWER_ESTIMATE = (
     "L is a lower estimate of the local Lipschitz constant, so the printed bound may be too low."
 )
@@ -151,7 +151,7 @@ class BoundRow:
 
     @property
     def sentence(self) -> str:
-        """The sentences that stand beside the bound."""
+        """The sentences below the bound."""
         return f"{LOWER_ESTIMATE} {self.note}".strip()
 
 
@@ -179,7 +179,7 @@ class ClassifierBound:
 
     @property
     def sentence(self) -> str:
-        """The sentence that stands beside the bound."""
+        """The sentence below the bound."""
         return LOWER_ESTIMATE
 
 

@@ -257,7 +257,7 @@ def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: s
             " distances, queries and seconds."
         )
         sentences += [
-            f"{attack.name} attacks all wrong classes of a sample, and anew for each eps. Queries"
+            f"{attack.name} attacks all wrong classes of a sample, and again for each eps. Queries"
             " until success are counted as if one class came after the other."
             for attack in panel
             if attack.nearest and "targets" in attack.arguments

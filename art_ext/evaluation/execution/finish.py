@@ -37,7 +37,7 @@ class Outcome:
         verdicts: the worst case of each model. Empty while units are missing.
         blocks: the records, by model, attack and eps.
         transfer: by model that is an ensemble, the mean success of examples of one member on
-            another, or None where no sample counts. Empty unless it was asked for.
+            another, or None where no sample counts. Empty unless it was requested.
     """
 
     folder: Path

@@ -175,7 +175,7 @@ def evaluate(
         save_images: keep every adversarial, for ``load_images`` and submissions, not only those
             that the report shows.
         arguments: values to record as the run's arguments besides the ones above.
-        overwrite: begin anew, also in a folder with other files in it. Files with our names are
+        overwrite: begin again, also in a folder with other files in it. Files with our names are
             replaced.
         watcher: observer of clean accuracies and progress.
         engine: ``"local"`` (this process), ``"processes"`` of this machine, ``"ray"``, ``"slurm"``

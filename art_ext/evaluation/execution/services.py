@@ -166,7 +166,7 @@ def _is_spent(stop: BaseException | None) -> bool:
 def with_answers(
     models: Mapping[str, LoadedModel], options: dict[str, Any], outputs: str | None
 ) -> dict[str, LoadedModel]:
-    """Return models with an answer log each, if the options ask for one.
+    """Return models with an answer log each, if the options name one.
 
     The logs of several models lie in folders of their names.
 

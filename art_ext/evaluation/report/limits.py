@@ -97,7 +97,7 @@ def _with_arguments(limits: Limits, arguments: Mapping[str, Any] | None) -> Limi
 
 
 def rewrite_limits_report(folder: LimitsFolder, out: Place) -> None:
-    """Write the report of a complete run anew from its folder.
+    """Write the report of a complete run again from its folder.
 
     Args:
         folder: of the run.

@@ -36,7 +36,7 @@ COLUMNS = (
     Column(
         "Risk",
         "Share of fresh images of the generator that the model misclassifies. The label of an image"
-        " is the class that the generator was asked for.",
+        " is the class that the generator was to make.",
     ),
     Column("Class risks", "Smallest and largest risk of a class."),
     Column(

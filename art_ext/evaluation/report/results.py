@@ -69,8 +69,8 @@ COLUMNS = (
     Column(
         "Mean queries",
         "Mean number of rows through the model until success, over the correctly classified samples"
-        " with a success. The one query of the clean check is included (the RayS authors' program"
-        " does not count it).",
+        " with a success. The one query of the clean check is included (the RayS reference"
+        " implementation does not count it).",
     ),
     Column("Median queries", "The median over the same samples."),
     Column(

@@ -267,7 +267,7 @@ class AnswerLog:
         return record_type(width, self.outputs == "labels")
 
     def _files(self) -> tuple[int, int]:
-        """Return the descriptors of this process's files, which a forked process opens anew."""
+        """Return the descriptors of this process's files, which a forked process opens again."""
         if self._file is None or self._file[0] != os.getpid():
             self.folder.mkdir(parents=True, exist_ok=True)
             name = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"

@@ -51,7 +51,7 @@ def status_of(error: BaseException) -> int | None:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return True for connection errors, timeouts, and statuses that ask for another try."""
+    """Return True for connection errors, timeouts, and statuses that allow another try."""
     status = status_of(error)
     if status is not None:
         return status in RETRIED_STATUS
@@ -64,7 +64,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def retry_after(error: BaseException) -> float:
-    """Return the seconds that the header ``Retry-After`` of an exception asks for, else 0."""
+    """Return the seconds that the header ``Retry-After`` of an exception states, else 0."""
     for holder in (error, getattr(error, "response", None)):
         headers = getattr(holder, "headers", None)
         if headers is None or not hasattr(headers, "get"):

@@ -122,7 +122,7 @@ def train_generator(
     Differences from the paper:
         The discriminator learns classes from real images only. With the generated ones too, it
         learns them from images whose class is not yet visible, and fewer images show the class that
-        was asked for. The rates of the two optimisers differ.
+        was wanted. The rates of the two optimisers differ.
 
     References:
         Odena, Olah, Shlens. Conditional image synthesis with auxiliary classifier GANs. 2017.

@@ -34,7 +34,7 @@ def measure_quality(
 
     Returns:
         JSON values. ``agreement``: share of generated images that a classifier, trained on the real
-        ones, assigns to the class that was asked for, overall and by class.
+        ones, assigns to the class that was wanted, overall and by class.
         ``reference_accuracy``: its accuracy on the real test images. ``spread``: standard deviation
         of a pixel within a class, averaged over pixels, over that of the real images, by class,
         with the smallest and the mean. A class with fewer than two real images has none.

@@ -26,7 +26,7 @@ from art_ext.training.generators.sampling import sample
 from art_ext.training.generators.sheet import COLUMNS, can_draw, sheet
 from art_ext.training.runs.requirements import require_training
 
-AGREEMENT = 0.95  # below it, the class that was asked for is no good label
+AGREEMENT = 0.95  # below it, the wanted class is no good label
 
 
 def run_generator_training(
@@ -102,7 +102,7 @@ def _warnings(quality: dict[str, Any]) -> list[dict[str, str]]:
     if agreement >= AGREEMENT:
         return []
     message = (
-        f"{agreement:.1%} of the images show the class that was asked for, wanted"
+        f"{agreement:.1%} of the images show the wanted class, needed"
         f" {AGREEMENT:.0%}: risks and robustness on them count wrong labels as errors"
         f"{judge_remark(quality)}"
     )

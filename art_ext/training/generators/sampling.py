@@ -26,7 +26,7 @@ class GeneratedImages:
 
     Attributes:
         x: (N, *S) float32 in [0, 1], on the CPU.
-        y: (N,) int64 classes that were asked for.
+        y: (N,) int64 classes that were wanted.
         z: (N, d) float32 latents.
     """
 

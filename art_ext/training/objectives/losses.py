@@ -56,7 +56,7 @@ def mmlda(factor: float = 1.0) -> ScoreLoss:
     The scores are those of ``MaxMahalanobis``.
 
     Args:
-        factor: 1, as in the authors' program, or 1/2, as in their text.
+        factor: 1, as in the reference implementation, or 1/2, as in their text.
     """
     return partial(_mmlda, factor=factor)
 
@@ -67,7 +67,7 @@ def mmc(factor: float = 1.0) -> ScoreLoss:
     The scores are those of ``MaxMahalanobis``.
 
     Args:
-        factor: 1, as in the authors' program, or 1/2, as in their text.
+        factor: 1, as in the reference implementation, or 1/2, as in their text.
     """
     return partial(_mmc, factor=factor)
 

@@ -38,7 +38,7 @@ class Atcd(ContrastiveRecipe):
         reading. It is a keyword if more than one reading makes sense.
 
         * v ascends CE. With the printed sign it would descend it, contrary to the paper's text.
-        * theta is projected onto the ball after each step. As printed, it moves as far as T K eps.
+        * theta is projected onto the ball after each step. In the paper it moves as far as T K eps.
           ``step_size`` is ours.
         * The paper gives no alpha, and gradients (1e-3 to 1e-6) would vanish beside v. g is
           therefore divided by its mean magnitude within each sample, and alpha is eps.

@@ -131,8 +131,8 @@ class Trades(Composition, CraftingRecipe):
 
     With K = num_steps, an update costs 1 + K + 2 forwards and K + 2 backwards per sample. These are
     the clean outputs that crafting compares with, K passes of crafting, and the clean and the
-    perturbed forward of the loss, both differentiated by one call. (The authors' program runs the
-    clean forward of the loss twice.) BatchNorm sees the two separately.
+    perturbed forward of the loss, both differentiated by one call. (The reference implementation
+    runs the clean forward of the loss twice.) BatchNorm sees the two separately.
 
     Attributes:
         beta: weight of the divergence. 0 is natural training.
@@ -189,8 +189,8 @@ class FastTrades(Composition, CraftingRecipe):
         step_size: in the units of x. None: eps.
         tolerance: as of ``Pgd``.
         boxed_start: True clamps the random start to the box too. False projects it onto the ball
-            only, as the authors' program does. The steps of ascent always stay inside both. The
-            choice matters if many pixels lie on a face of the box.
+            only, as the reference implementation does. The steps of ascent always stay inside both.
+            The choice matters if many pixels lie on a face of the box.
 
     References:
         Chen, Cheng, Gan, Gu, Liu, "Efficient robust training via backward smoothing", AAAI 2022
@@ -261,9 +261,10 @@ class BackwardSmoothing(Composition, CraftingRecipe):
         start: ``"backward"`` or the comparator ``"odi"``, which maximises ``f(x + xi)^T psi``.
         target: target of the PGD variant: ``"printed"``, or ``"shifted"`` for ``[f(x) + gamma
             psi]_y`` instead of ``gamma psi_y``, as (6.4.3) suggests.
-        boxed_start: True brings the first step to ball and box, as the authors' program does. False
-            brings it to the ball only, and the steps of ascent to both. Pass False if many pixels
-            lie on a face of the box. On MNIST, training with True failed in two of three seeds.
+        boxed_start: True brings the first step to ball and box, as the reference implementation
+            does. False brings it to the ball only, and the steps of ascent to both. Pass False if
+            many pixels lie on a face of the box. On MNIST, training with True failed in two of
+            three seeds.
 
     References:
         Chen, Cheng, Gan, Gu, Liu, "Efficient robust training via backward smoothing", AAAI 2022.

@@ -34,8 +34,8 @@ class Free(BallRecipe):
         step_size: in the units of x. None: eps.
 
     Differences from the paper:
-        The clip of x + delta to the box changes delta too, as in the program of Wong et al. The
-        authors clip the input only.
+        The clip of x + delta to the box changes delta too, as in the reference implementation of
+        Wong et al. The authors clip the input only.
 
     References:
         Shafahi, Najibi, Ghiasi, Xu, Dickerson, Studer, Davis, Taylor, Goldstein, "Adversarial

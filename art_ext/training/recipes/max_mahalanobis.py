@@ -43,7 +43,7 @@ class MaxMahalanobisRecipe(ScoreRecipe):
         centres: ``"simplex"``, which needs ``dim >= num_classes - 1``, ``"random"`` (MMC-rand),
             ``"optimised"``, or a tensor (L, d).
         centre_seed: seed of random and optimised centres.
-        factor: of the scores in the loss. 1: the authors' program. 1/2: their text.
+        factor: of the scores in the loss. 1: the reference implementation. 1/2: their text.
     """
 
     head: ClassVar[Head] = UnfittedHead()

@@ -16,7 +16,7 @@ INITIAL = "initial"  # name of the weights that a run begins with
 
 @dataclass(frozen=True, eq=False)
 class Phase:
-    """A part of a run. Its optimiser, schedule and order of the samples begin anew.
+    """A part of a run. Its optimiser, schedule and order of the samples begin again.
 
     Attributes:
         name: of the phase, and of the weights at its end.

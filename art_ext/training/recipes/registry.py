@@ -132,7 +132,7 @@ def _described(found: object) -> str:
 
 
 def _is_own_recipe(value: object) -> bool:
-    """Return True for a recipe class that a user's file can be asked for."""
+    """Return True for a recipe class that a user's file can provide."""
     return (
         isinstance(value, type)
         and issubclass(value, Recipe)

@@ -37,7 +37,7 @@ def check_folder(
     """
     if resume and overwrite:
         raise ValueError(
-            "pass --resume to continue the run of the folder, or --overwrite to start anew, not"
+            "pass --resume to continue the run of the folder, or --overwrite to start again, not"
             " both"
         )
     store = LocalStore(folder)
@@ -75,7 +75,7 @@ def check_folder(
     if not resume and (finished is not None or has_checkpoints(store)):
         raise ValueError(
             f"{folder} holds this very run: pass --resume to continue it or to show its figures, "
-            "or --overwrite to start anew"
+            "or --overwrite to start again"
         )
     return finished
 

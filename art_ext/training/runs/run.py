@@ -77,7 +77,7 @@ def run_training(
         resume: continue from the newest checkpoint. A finished run is not trained again. Its
             figures are measured again only if other figures are wanted (``rays``, ``test_n``,
             ``pgd_steps``, ``pgd_step_size``), from its weights and the test data alone.
-        overwrite: start anew. An earlier run is kept in the hidden folder ``.previous-run`` until
+        overwrite: start again. An earlier run is kept in the hidden folder ``.previous-run`` until
             this one is complete. Files of other origin stay.
         progress: show a bar.
         say: function that gets the progress messages, one line each.

@@ -79,7 +79,7 @@ def kept_checkpoints(folder: Path) -> list[tuple[str, int]]:
     read_configuration(folder)
     found = checkpoints(folder, CHECKPOINTS)
     if not found:
-        raise ValueError(f"{folder} holds no checkpoints: train it anew, or leave out checkpoints")
+        raise ValueError(f"{folder} holds no checkpoints: train it again, or leave out checkpoints")
     return [
         (one.name, int(load_checkpoint(folder, f"{CHECKPOINTS}/{one.name}")["epoch"]))
         for one in found
@@ -184,7 +184,7 @@ def read_configuration(folder: Path) -> Configuration:
         if store.exists(RUN):
             raise ValueError(
                 f"{folder / RUN} must be that of a finished art-ext train, but it is damaged: write"
-                f" it anew with art-ext train --resume --out {folder}"
+                f" it again with art-ext train --resume --out {folder}"
             )
         raise ValueError(
             f"{folder} holds a training that is not finished: go on with art-ext train --resume"

@@ -142,7 +142,7 @@ class Hinges(Selective):
         return hinge + term_of(outputs)
 
     def margin(self, num_classes: int) -> float:
-        """Return the margin that all hinges ask for."""
+        """Return the margin that all hinges need."""
         threshold = float(self.detector.threshold or 0.0)
         if not 0 < threshold < 2:
             return LARGEST_MARGIN if threshold <= 0 else -LARGEST_MARGIN

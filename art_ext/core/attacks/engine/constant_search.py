@@ -68,10 +68,10 @@ class ConstantSearch(Search):
     each begins its next optimisation when its last one ends.
 
     An optimisation ends after ``num_steps`` iterations, or early, if the whole loss at every
-    ``window``-th iteration has not fallen below .9999 of what it was at the one before. In the
-    authors' programs the loss of the whole batch decides, and here each sample's own. Theirs take
-    1e6 for the first value, which ends every attempt with a loss beyond. This one compares from the
-    second on. Theirs end successful optimisations too (``abort_early="always"``).
+    ``window``-th iteration is not below .9999 of what it was at the one before. In the
+    reference implementations the loss of the whole batch decides, and here each sample's own.
+    Theirs take 1e6 for the first value, which ends every attempt with a loss beyond. This one
+    compares from the second on. Theirs end successful optimisations too (``abort_early="always"``).
 
     Attributes:
         num_steps: iterations of each optimisation, >= 1.
@@ -79,7 +79,7 @@ class ConstantSearch(Search):
         initial_const: the first c, > 0.
         abort_early: True ends a sample's optimisation where its loss, compared every ``num_steps /
             10`` iterations, stands still, unless it has succeeded by then. ``"always"`` ends it
-            then too, as the authors' program. False never does. Default: True.
+            then too, as the reference implementation. False never does. Default: True.
         abort_window: iterations between two comparisons of the loss. Default: None, a tenth of
             num_steps.
         at: the state for the active rows.

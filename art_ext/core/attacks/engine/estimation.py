@@ -31,8 +31,8 @@ class GradientEstimator:
 
     The u_i are standard Gaussian, or uniform on the sphere of radius sqrt(D), so that ``E[u u^T] =
     I`` for both and a linear f is estimated without bias. The paper's sphere has radius 1 and the
-    factor D instead, which is the same with delta divided by sqrt(D). Its authors' program scales
-    as this one does. Masked coordinates are not probed.
+    factor D instead, which is the same with delta divided by sqrt(D). Its reference implementation
+    scales as this one does. Masked coordinates are not probed.
 
     Attributes:
         num_directions: b, >= 1. An iteration costs 2 b queries and one for its check. Default: 25.

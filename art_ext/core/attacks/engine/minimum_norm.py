@@ -24,7 +24,7 @@ from art_ext.core.result import AttackResult
 
 
 class Search:
-    """Base of the searches over a constant or a radius, which begin a method anew for each."""
+    """Base of the searches over a constant or a radius, which begin a method again for each."""
 
     def open(self, driver: MinimumNorm) -> None:
         """Begin the search of each active row."""
@@ -32,12 +32,12 @@ class Search:
 
     @property
     def begun(self) -> Tensor | None:
-        """(R,) bool, rows whose method begins anew. None if none does."""
+        """(R,) bool, rows whose method begins again. None if none does."""
         raise NotImplementedError
 
     @property
     def most_optimisations(self) -> int:
-        """Most times that the method begins anew."""
+        """Most times that the method begins again."""
         raise NotImplementedError
 
     @property
@@ -63,7 +63,7 @@ class Search:
 
 
 class Optimiser(Generic[S]):
-    """Base of the minimum-norm methods, which a search begins anew from the inputs.
+    """Base of the minimum-norm methods, which a search begins again from the inputs.
 
     Attributes:
         needs_clean_gradient: ``init`` gets the gradient at the clean inputs.
@@ -84,7 +84,7 @@ class Optimiser(Generic[S]):
             problem: the active rows.
             state: of these rows.
             answers: for the candidates ``state.x``. None in the first round.
-            search: says which rows begin anew, and for which constant or radius.
+            search: says which rows begin again, and for which constant or radius.
         """
         raise NotImplementedError
 
@@ -182,7 +182,7 @@ class MinimumNorm(Driver):
 
         Args:
             method: the optimisation.
-            search: begins it anew.
+            search: begins it again.
             gain: a loss of class scores to ascend. None: the method descends the hinge.
         """
         chosen = self.hinge if gain is None else self.awareness.ascended(gain)

@@ -14,7 +14,7 @@ WINDOW = 5
 class Plateau:
     """The latest five losses of each of R rows, to see where they have stopped falling.
 
-    The window slides, and starts anew where it was full and flat.
+    The window slides, and starts again where it was full and flat.
 
     Attributes:
         losses: (R, 5) the latest ones, newest last.

@@ -99,7 +99,7 @@ def workers_of(
     threads: int | None,
     arguments: Mapping[str, Any],
 ) -> Workers | None:
-    """Return the workers that the arguments of ``evaluate`` ask for. None: this process.
+    """Return the workers that the arguments of ``evaluate`` name. None: this process.
 
     Raises:
         ValueError: for an unknown engine, or arguments of workers with the engine ``local``.

@@ -1,4 +1,4 @@
-"""Checks of a run on limits that need no folder, so that a refused run leaves nothing behind."""
+"""Checks of a run on limits that need no folder, so that a rejected run leaves nothing behind."""
 
 from __future__ import annotations
 

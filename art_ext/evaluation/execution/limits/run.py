@@ -145,7 +145,7 @@ def limits(
         seed: key of every random number, >= 0.
         save_images: keep every adversarial.
         arguments: values to record as the run's arguments besides the ones above.
-        overwrite: begin anew, also in a folder with other files in it.
+        overwrite: begin again, also in a folder with other files in it.
         watcher: observer of the progress.
         engine: as of ``evaluate``.
         workers: as of ``evaluate``.
