@@ -46,7 +46,7 @@ _SPREAD = (
 
 @dataclass(frozen=True, eq=False)
 class Done:
-    """What a unit that has ended leaves.
+    """Result of a unit that has ended.
 
     Attributes:
         records: its records.
