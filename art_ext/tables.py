@@ -39,7 +39,6 @@ PAGES = (
     "docs/attacks/*.md",
     "docs/detectors.md",
     "docs/detectors/*.md",
-    "docs/training.md",
     "docs/hosts/*.md",
 )
 
