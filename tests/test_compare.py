@@ -152,3 +152,16 @@ def test_what_is_printed_and_kept(make_run: Any) -> None:
     kept = json.loads(to_json(found))
     assert kept["pairs"][0]["p_value"] == 0.25
     assert [one["index_b"] for one in kept["disagreements"]] == [1, 2, 3]
+
+
+def test_the_text_has_class_names_and_positions(make_run: Any) -> None:
+    a = make_run({"m": {"x": {0.1: {1}}}}, wrong={"m": {0}})
+    b = make_run({"m": {"x": {0.1: set()}}})
+    found = compare(a, b)
+    text = to_text(found, 50, names=["cat", "dog"])
+    assert "| m     | only A | 0.1 |        1 | cat   | cat     | cat     | x " in text
+    assert "| m     | clean  |     |        0 | cat   | dog     | cat     |" in text
+    assert "1001" not in text
+    assert "| 1001 |" in to_text(found, 50, ids=True)
+    moved = make_run({"m": {"x": {0.1: set()}}}, ids=[1009, *range(1000, 1009)])
+    assert "position A | position B" in to_text(compare(a, moved), 50)

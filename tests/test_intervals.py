@@ -10,6 +10,7 @@ import pytest
 from scipy import stats  # type: ignore[import-untyped]
 
 from art_ext.core.metrics import wilson
+from art_ext.core.metrics.intervals import paired_difference
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
@@ -65,3 +66,33 @@ def test_counts_of_numpy_are_counts() -> None:
 def test_refuses(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         wilson(*arguments)  # type: ignore[arg-type]
+
+
+class TestPairedDifference:
+    def test_equals_newcombes_example(self) -> None:
+        low, high = paired_difference(36, 12, 2, 0)
+        assert (round(low, 4), round(high, 4)) == (0.0569, 0.3404)
+
+    def test_exchanging_the_two_mirrors_it(self) -> None:
+        low, high = paired_difference(30, 9, 4, 7)
+        assert paired_difference(30, 4, 9, 7) == pytest.approx((-high, -low))
+
+    def test_equal_rates_leave_a_width(self) -> None:
+        for counts in ((50, 0, 0, 0), (212, 0, 0, 10), (0, 3, 3, 0), (0, 0, 0, 1)):
+            low, high = paired_difference(*counts)
+            assert -1 <= low < 0 < high <= 1
+
+    def test_it_covers_the_true_difference(self) -> None:
+        chance = np.random.default_rng(0)
+        for rates in ((0.4, 0.2, 0.1, 0.3), (0.5, 0.02, 0.05, 0.43), (0.0, 0.0, 0.1, 0.9)):
+            draws = chance.multinomial(100, rates, size=1000)
+            ends = [paired_difference(*map(int, draw)) for draw in draws]
+            covered = np.mean([low <= rates[1] - rates[2] <= high for low, high in ends])
+            assert 0.93 <= covered <= 0.99
+
+    def test_no_trial_has_no_interval(self) -> None:
+        assert all(map(math.isnan, paired_difference(0, 0, 0, 0)))
+
+    def test_wrong_counts_are_errors(self) -> None:
+        with pytest.raises(ValueError, match="only_a must be"):
+            paired_difference(1, -1, 0, 0)

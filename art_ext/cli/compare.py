@@ -23,6 +23,9 @@ def compare(
     most: Annotated[
         int, typer.Option("--most", min=0, help="Print at most so many disagreements.")
     ] = 50,
+    ids: Annotated[
+        bool, typer.Option("--ids", help="Print the ids of the samples beside their positions.")
+    ] = False,
 ) -> None:
     """List the samples on which two runs disagree."""
     with explained():
@@ -34,9 +37,11 @@ def compare(
         suffix = os.path.splitext(out or "")[1]
         if out is not None and suffix not in writers:
             raise ValueError(f"out must end in .csv or .json, got {out}")
-        found = comparing.compare(load_run(first), load_run(second))
+        runs = [load_run(folder) for folder in (first, second)]
+        found = comparing.compare(*runs)
+        names = next((own for one in runs if (own := one.run["data"]["class_names"])), None)
         typer.echo(f"A: {first}\nB: {second}\n")
-        typer.echo(comparing.to_text(found, most))
+        typer.echo(comparing.to_text(found, most, ids=ids, names=names))
         if out is not None:
             folder, name = os.path.split(out)  # of a URL too
             store_of(folder).write(name, writers[suffix](found).encode("utf-8"))

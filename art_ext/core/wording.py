@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
 def counted(count: int, noun: str) -> str:
@@ -22,3 +23,8 @@ def radius(eps: float) -> str:
     if float(short) != eps and math.isclose(levels / 255, eps, rel_tol=1e-9):
         return f"{levels}/255"
     return short if float(short) == eps else f"{eps:.4g}"
+
+
+def class_name(label: int, names: Sequence[str] | None) -> str:
+    """Name of a class, or its number if it has no name."""
+    return names[label] if names and 0 <= label < len(names) else str(label)

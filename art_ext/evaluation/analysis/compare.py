@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from art_ext.core.wording import counted, radius
+from art_ext.core.wording import class_name, counted, radius
 from art_ext.evaluation.analysis.blocks import NORMS, Blocks, samples_of
 from art_ext.evaluation.analysis.radii import clean_failure, failures, has_detector, radii_of_rows
 from art_ext.evaluation.analysis.table import aligned, csv_rows, percent
-from art_ext.evaluation.analysis.together import models_of
+from art_ext.evaluation.analysis.together import matched, models_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from art_ext.evaluation.analysis.records import LoadedRun
 
+EXACT = 2000  # trials of McNemar's test that are summed in integers
 KINDS = ("clean", "only A", "only B")
 # records of both runs, each with the model to compare
 _Runs = tuple[tuple[Blocks, str], tuple[Blocks, str]]
@@ -109,10 +110,12 @@ def compare(a: LoadedRun, b: LoadedRun) -> Comparison:
         ValueError: if the runs have no sample, model or eps in common, or differ in their labels,
             norm or targets.
     """
-    samples = (_samples(a), _samples(b))
-    joined = _join(a, b, *samples)
+    joined = _join(a, b)
     radii, notes = _common_radii(a, b)
-    alone = {which: len(own) - len(joined) for which, own in zip("AB", samples, strict=True)}
+    alone = {
+        which: len(samples_of(one.blocks, ["id"])) - len(joined)
+        for which, one in zip("AB", (a, b), strict=True)
+    }
     notes += [
         f"{counted(count, 'sample')} {'is' if count == 1 else 'are'} in {which} only"
         for which, count in alone.items()
@@ -190,15 +193,9 @@ def _matched_models(a: LoadedRun, b: LoadedRun, notes: list[str]) -> list[tuple[
     return [(model, model, model) for model in common]
 
 
-def _samples(one: LoadedRun) -> pd.DataFrame:
-    """Position, fingerprint and label of each sample of a run, in the order of the positions."""
-    return samples_of(one.blocks, ["id", "label"]).sort_index().reset_index()
-
-
-def _join(a: LoadedRun, b: LoadedRun, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
-    """One row for each sample in both runs. Repeated images are matched in their order."""
-    numbered = [own.assign(occurrence=own.groupby("id").cumcount()) for own in (ours, theirs)]
-    joined = numbered[0].merge(numbered[1], on=["id", "occurrence"], suffixes=("_a", "_b"))
+def _join(a: LoadedRun, b: LoadedRun) -> pd.DataFrame:
+    """Return one row for each sample in both runs."""
+    joined = matched(a, b)
     names = [f"{one.run['data']['name']} in {one.folder}" for one in (a, b)]
     if not len(joined):
         raise ValueError(
@@ -209,7 +206,7 @@ def _join(a: LoadedRun, b: LoadedRun, ours: pd.DataFrame, theirs: pd.DataFrame) 
         raise ValueError(
             f"runs must agree in their labels, but {other} of {names[0]} are others in {names[1]}"
         )
-    return joined.sort_values("index_a", ignore_index=True)
+    return joined
 
 
 def _with_predictions(joined: pd.DataFrame, runs: _Runs) -> pd.DataFrame:
@@ -314,6 +311,10 @@ def mcnemar(only_a: int, only_b: int) -> float:
         or percentages", 1947.
     """
     n = only_a + only_b
+    if n > EXACT:
+        from scipy.special import bdtr  # type: ignore[import-untyped]
+
+        return min(1.0, 2 * float(bdtr(min(only_a, only_b), n, 0.5)))
     term = 1
     below = 0
     for chosen in range(min(only_a, only_b) + 1):
@@ -322,73 +323,70 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return min(1.0, 2 * below / 2**n)
 
 
-def to_text(comparison: Comparison, most: int) -> str:
-    """Return the comparison as text: a table of all pairs, then at most ``most`` disagreements."""
-    heads = [
-        "model",
-        "eps",
-        "samples",
-        "clean A",
-        "clean B",
-        "robust A",
-        "robust B",
-        "success in both",
-        "in neither",
-        "in A only",
-        "in B only",
-        "p",
-    ]
-    cells = [
-        [
-            pair.model,
-            radius(pair.eps),
-            f"{pair.samples:,}",
-            percent(pair.clean_a),
-            percent(pair.clean_b),
-            percent(pair.robust_a),
-            percent(pair.robust_b),
-            str(pair.both),
-            str(pair.neither),
-            str(pair.only_a),
-            str(pair.only_b),
-            f"{pair.p_value:.3g}",
-        ]
-        for pair in comparison.pairs
-    ]
-    parts = [aligned(heads, cells, words=(0,)), *comparison.notes]
+def to_text(
+    comparison: Comparison, most: int, *, ids: bool = False, names: Sequence[str] | None = None
+) -> str:
+    """Return the comparison as text: a table of all pairs, then at most ``most`` disagreements.
+
+    Args:
+        comparison: the comparison.
+        most: number of disagreements to list.
+        ids: True to add the ids of the samples. Default: False.
+        names: of the classes. None: their numbers.
+    """
     found = comparison.disagreements
+    parts = [_pairs_as_text(comparison.pairs), *comparison.notes]
     if found[:most]:
-        heads = [
-            "model",
-            "kind",
-            "eps",
-            "index A",
-            "index B",
-            "id",
-            "label",
-            "clean A",
-            "clean B",
-            "attacks",
-        ]
-        cells = [
-            [
-                one.model,
-                one.kind,
-                "" if one.eps is None else radius(one.eps),
-                str(one.index_a),
-                str(one.index_b),
-                str(one.id),
-                str(one.label),
-                str(one.prediction_a),
-                str(one.prediction_b),
-                one.attacks,
-            ]
-            for one in found[:most]
-        ]
-        parts += ["", aligned(heads, cells, words=(0, 1, 9))]
+        parts += ["", _disagreements_as_text(found[:most], ids, names)]
     if len(found) > most:
         parts.append(f"{counted(len(found) - most, 'more disagreement')}: --out FILE.csv keeps all")
     return "\n".join(parts)
+
+
+def _pairs_as_text(pairs: Sequence[Pair]) -> str:
+    columns: dict[str, Callable[[Pair], str]] = {
+        "model": lambda pair: pair.model,
+        "eps": lambda pair: radius(pair.eps),
+        "samples": lambda pair: f"{pair.samples:,}",
+        "clean A": lambda pair: percent(pair.clean_a),
+        "clean B": lambda pair: percent(pair.clean_b),
+        "robust A": lambda pair: percent(pair.robust_a),
+        "robust B": lambda pair: percent(pair.robust_b),
+        "success in both": lambda pair: str(pair.both),
+        "in neither": lambda pair: str(pair.neither),
+        "in A only": lambda pair: str(pair.only_a),
+        "in B only": lambda pair: str(pair.only_b),
+        "p": lambda pair: f"{pair.p_value:.3g}",
+    }
+    cells = [[text(pair) for text in columns.values()] for pair in pairs]
+    return aligned(list(columns), cells, words=(0,))
+
+
+def _disagreements_as_text(
+    found: Sequence[Disagreement], ids: bool, names: Sequence[str] | None
+) -> str:
+    columns: dict[str, Callable[[Disagreement], str]] = {
+        "model": lambda one: one.model,
+        "kind": lambda one: one.kind,
+        "eps": lambda one: "" if one.eps is None else radius(one.eps),
+    }
+    words = {"model", "kind", "label", "clean A", "clean B", "attacks"}
+    if all(one.index_a == one.index_b for one in found):
+        columns["position"] = lambda one: str(one.index_a)
+    else:
+        columns["position A"] = lambda one: str(one.index_a)
+        columns["position B"] = lambda one: str(one.index_b)
+    if ids:
+        columns["id"] = lambda one: str(one.id)
+    columns |= {
+        "label": lambda one: class_name(one.label, names),
+        "clean A": lambda one: class_name(one.prediction_a, names),
+        "clean B": lambda one: class_name(one.prediction_b, names),
+        "attacks": lambda one: one.attacks,
+    }
+    cells = [[text(one) for text in columns.values()] for one in found]
+    places = [place for place, head in enumerate(columns) if head in words]
+    return aligned(list(columns), cells, words=tuple(places))
 
 
 def to_csv(comparison: Comparison) -> str:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from art_ext.core.wording import counted, radius
-from art_ext.evaluation.analysis.blocks import NORMS, fingerprints, in_cascade
+from art_ext.evaluation.analysis.blocks import NORMS, fingerprints, in_cascade, samples_of
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from art_ext.evaluation.analysis.records import LoadedRun
 
 
@@ -78,6 +80,21 @@ def renamed(one: LoadedRun, names: Mapping[str, str]) -> LoadedRun:
     rows = [replace(row, model=new(row.model)) for row in one.rows]
     blocks = one.blocks.renamed(names)
     return replace(one, run=run, blocks=blocks, rows=rows, examples=examples)
+
+
+def matched(a: LoadedRun, b: LoadedRun) -> pd.DataFrame:
+    """Match the samples of two runs by their fingerprints. Repeated images match in their order.
+
+    Returns:
+        One row for each sample in both runs, by its position in ``a``: ``id``, and with the endings
+        ``_a`` and ``_b`` ``index``, its position in the run, and ``label``.
+    """
+    numbered = []
+    for one in (a, b):
+        own = samples_of(one.blocks, ["id", "label"]).sort_index().reset_index()
+        numbered.append(own.assign(occurrence=own.groupby("id").cumcount()))
+    joined = numbered[0].merge(numbered[1], on=["id", "occurrence"], suffixes=("_a", "_b"))
+    return joined.sort_values("index_a", ignore_index=True)
 
 
 def comparable(loaded: Sequence[LoadedRun]) -> list[list[LoadedRun]]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from art_ext.core.metrics.intervals import wilson
+from art_ext.core.wording import class_name
 from art_ext.evaluation.analysis.radii import failures
 from art_ext.evaluation.analysis.table import percent
 from art_ext.evaluation.report.material import Material, Section
-from art_ext.evaluation.report.pictures import class_name
 
 if TYPE_CHECKING:
     from art_ext.evaluation.analysis.records import LoadedRun

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from art_ext.core.wording import counted, radius
+from art_ext.core.wording import class_name, counted, radius
 from art_ext.evaluation.analysis.limits import (
     BoundRow,
     ClassifierBound,
@@ -18,7 +18,6 @@ from art_ext.evaluation.analysis.limits import (
 )
 from art_ext.evaluation.analysis.limits_findings import is_contradicted
 from art_ext.evaluation.analysis.table import csv_rows, number, percent
-from art_ext.evaluation.report.pictures import class_name
 from art_ext.evaluation.report.rendering import Cell, Column, Line, interval, known
 from art_ext.storage.evaluation import LIMITS_TABLES
 

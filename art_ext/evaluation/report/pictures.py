@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from art_ext.core.wording import class_name
 from art_ext.evaluation.analysis.examples import COLUMNS, Examples, Found
 from art_ext.evaluation.report.canvas import STYLE, short, to_png
 
@@ -131,11 +132,6 @@ def _changes(examples: Examples, attack: str, shown: Sequence[int]) -> list[floa
         for position, found in kept.items()
         if position in shown
     ]
-
-
-def class_name(label: int, names: Sequence[str] | None) -> str:
-    """Name of a class, or its number if it has no name."""
-    return names[label] if names and 0 <= label < len(names) else str(label)
 
 
 def _tile(
