@@ -68,7 +68,7 @@ class TestReport:
         (folder / "index.html").unlink()
         records = (folder / "records.parquet").read_bytes()
         assert call("report", folder).exit_code == 0
-        assert (folder / "index.html").read_text(encoding="utf-8").count('class="curve') == 2
+        assert (folder / "index.html").read_text(encoding="utf-8").count('<svg class="frame"') == 2
         assert (folder / "records.parquet").read_bytes() == records
 
     def test_fail_under_judges_every_run(self, runs: Path, tmp_path: Path) -> None:

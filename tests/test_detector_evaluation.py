@@ -698,7 +698,7 @@ class TestReport:
             "With rejection",
             "AUROC (pairs)",
             "AUROC (all)",
-            "detector feature_squeezing",
+            "feature_<wbr>squeezing",
             "clean correct and accepted",
         ):
             assert title in page

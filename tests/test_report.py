@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import itertools
 import json
 import re
 from dataclasses import replace
@@ -15,28 +14,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from torch import Tensor, nn
 
 from art_ext.core.attacks import rays
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.result import AttackResult
-from art_ext.core.wording import radius
 from art_ext.data import Dataset
 from art_ext.evaluation import Attack, AttackRequest, evaluate
 from art_ext.evaluation.analysis import records
 from art_ext.evaluation.analysis.blocks import blocks_of
 from art_ext.evaluation.analysis.examples import Examples, Found, choose
+from art_ext.evaluation.analysis.queries import query_curves
 from art_ext.evaluation.analysis.radii import adversarial
 from art_ext.evaluation.analysis.table import summarise, to_text, verdicts
 from art_ext.evaluation.analysis.together import name_apart, notes
 from art_ext.evaluation.report import page as report
 from art_ext.evaluation.report import pictures, plots
-from art_ext.evaluation.report.canvas import STYLE, Canvas
+from art_ext.evaluation.report.canvas import Canvas
 from art_ext.evaluation.report.classes import by_class
 from art_ext.evaluation.report.results import leaderboard
+from art_ext.storage.evaluation import CARD
 
 HOSTILE = "<img src=x onerror=alert(1)> _$x^{"
 
@@ -65,15 +63,13 @@ def test_one_page_with_the_plots_inside(
 ) -> None:
     run(tmp_path, linear_net, data)
     page = page_of(tmp_path)
-    inside = [
-        base64.b64decode(content)
-        for content in re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    ]
-    assert all((tmp_path / name).read_bytes() in inside for name in records.PLOTS[:2])
+    assert all(
+        (tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in (*records.PLOTS[:2], CARD)
+    )
+    assert page.count('<svg class="frame"') == 2, "the figures are in the page itself"
     assert (tmp_path / records.PLOTS[2]).read_bytes().startswith(b"\x89PNG"), (
         "the pictures as one file"
     )
-    assert all(content.startswith(b"\x89PNG\r\n\x1a\n") for content in inside)
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page), "nothing is fetched"
     assert "http" not in page.replace("http-equiv", "")
     (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
@@ -144,28 +140,10 @@ def test_distances_have_a_column_where_an_attack_knows_them(
 
 
 def _headings(page: str) -> list[str]:
-    return re.findall(r"<th[^>]*><button[^>]*>([^<]+)</button>", page.partition("</thead>")[0])
-
-
-def test_only_attacks_that_stopped_early_have_a_faint_curve(
-    tmp_path: Path, linear_net: nn.Module, data: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[Any] = []
-
-    def keep(figure: Any) -> bytes:
-        drawn.append(figure)
-        return b""
-
-    monkeypatch.setattr(plots, "to_png", keep)
-    for stop_on_success, faint in ((True, [0.35, None, None]), (False, [None, None])):
-        out = tmp_path / str(stop_on_success)
-        run(out, linear_net, data, attacks=("rays", "i_fgm"), stop_on_success=stop_on_success)
-        curves = [line for line in drawn[0].axes[0].lines if line.get_drawstyle() == "steps-post"]
-        assert [line.get_alpha() for line in curves] == faint
-        page = page_of(out)
-        assert ("Samples stopped at their first success (rays)" in page) == stop_on_success
-        assert "minimise a distortion of their own (i_fgm) need not find small" in page
-        drawn.clear()
+    return re.findall(
+        r"<th[^>]*><button[^>]*>([^<]+)</button>",
+        page.partition('id="results"')[2].partition("</thead>")[0],
+    )
 
 
 def test_samples_that_are_no_images_have_no_pictures(
@@ -173,7 +151,7 @@ def test_samples_that_are_no_images_have_no_pictures(
 ) -> None:
     run(tmp_path, linear_net, replace(data, x=data.x.flatten(1)))
     assert not (tmp_path / "examples.png").exists()
-    assert page_of(tmp_path).count("<img") == 2, "the curves"
+    assert page_of(tmp_path).count("<img") == 0
 
 
 def test_examples_take_turns_among_the_classes() -> None:
@@ -181,28 +159,6 @@ def test_examples_take_turns_among_the_classes() -> None:
     right = torch.tensor([False, True, True, True, True, True, True])
     assert choose(y, right).tolist() == [3, 1, 4, 5, 2, 6]
     assert choose(y, torch.zeros(7, dtype=torch.bool)).tolist() == [3, 0, 4, 5, 1, 6]
-
-
-def test_many_attacks_have_axes_for_each_model(
-    tmp_path: Path, linear_net: nn.Module, data: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[Any] = []
-
-    def keep(figure: Any) -> bytes:
-        drawn.append(figure)
-        return b""
-
-    monkeypatch.setattr(plots, "to_png", keep)
-    attacks = ("rays", "frank_wolfe", "fgsm", "i_fgsm", "mi_fgsm")
-    run(tmp_path, {"a": linear_net, "b": linear_net}, data, attacks=attacks)
-    curves, queries = drawn
-    for figure, names in ((curves, {*attacks, "worst case"}), (queries, set(attacks))):
-        assert [axes.get_title() for axes in figure.axes] == ["a", "b"], (
-            "so many curves need axes for each model"
-        )
-        assert {
-            text.get_text().strip().partition(" (")[0] for text in figure.legends[0].get_texts()
-        } == names
 
 
 @pytest.mark.parametrize("models", [2, 3, 5, 7])
@@ -228,71 +184,6 @@ def test_each_model_has_axes_and_each_column_labels(models: int) -> None:
         assert marked == [column == 0] * len(own)
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that are drawn from here on."""
-    figures: list[Any] = []
-
-    def keep(figure: Any) -> bytes:
-        figure.draw_without_rendering()
-        figures.append(figure)
-        return b""
-
-    monkeypatch.setattr(plots, "to_png", keep)
-    return figures
-
-
-@pytest.mark.parametrize("models", [1, 3])
-def test_names_of_close_eps_do_not_overlap(make_run: Any, drawn: list[Any], models: int) -> None:
-    radii = (1 / 255, 2 / 255, 4 / 255, 8 / 255, 0.3)
-    own = {attack: {eps: {1} for eps in radii} for attack in ("x", "y", "z")}
-    with rc_context(STYLE):
-        plots.draw([make_run({f"m{number}": own for number in range(models)})])
-    figure = drawn[0]
-    assert len(figure.axes) == models
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    figure.draw_without_rendering()
-    for axes in figure.axes:
-        boxes = [text.get_window_extent(renderer) for text in (*axes.texts, axes.title)]
-        assert [text.get_text() for text in axes.texts] == [f"eps = {radius(eps)}" for eps in radii]
-        assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
-
-
-@pytest.mark.parametrize("most", [2, 7, 40, 1500, 200_000])
-def test_logarithmic_axes_have_numbers_and_no_source_code(
-    make_run: Any, drawn: list[Any], most: int
-) -> None:
-    one = make_run({"m": {"x": {0.1: {1, 2}}}})
-    records = one.records
-    records["queries"] = most
-    records.loc[records["success"], "queries_to_success"] = most
-    one = replace(one, blocks=blocks_of(records))
-    with rc_context(STYLE):
-        plots.draw([one])
-    (axes,) = drawn[1].axes
-    assert axes.get_xscale() == "log"
-    texts = [
-        label.get_text() for label in (*axes.get_xticklabels(), *axes.get_xticklabels(minor=True))
-    ]
-    shown = [text for text in texts if text]
-    assert all(re.fullmatch(r"[\d,]+", text) for text in shown)
-    assert len(shown) > 1
-    assert ("1,000" in shown) == (most > 1000)
-
-
-def test_plots_without_data_are_left_out(make_run: Any, drawn: list[Any]) -> None:
-    none_right = make_run({"m": {"x": {0.1: {1}}}}, wrong={"m": set(range(10))})
-    assert [plot.file for plot in plots.draw([none_right])] == ["robust_accuracy.png"]
-    attacks = {"x": {0.1: {1}}, "y": {0.1: {2}}, "z": {0.1: {3}}}
-    one_right = make_run({"a": attacks, "b": attacks, "c": attacks}, wrong={"b": set(range(10))})
-    drawn.clear()
-    assert len(plots.draw([one_right])) == 2
-    assert [[axes.get_title() for axes in figure.axes] for figure in drawn] == [
-        ["a", "b", "c"],
-        ["a", "c"],
-    ]
-
-
 def test_looks_tell_curves_apart() -> None:
     for models, attacks in ((2, 2), (6, 1), (1, 11), (3, 11)):
         names = [f"m{model}" for model in range(models)]
@@ -305,18 +196,6 @@ def test_looks_tell_curves_apart() -> None:
                 if canvas.axes[model] is axes
             ]
             assert len(set(looks)) == len(looks)
-
-
-def test_long_curves_keep_their_shape() -> None:
-    values = np.sort(np.random.default_rng(0).exponential(size=10_000))
-    thinned = plots._thinned(values)
-    assert len(thinned) == plots.STEPS
-    assert (thinned[0], thinned[-1]) == (values[0], values[-1])
-    ranks = np.searchsorted(values, thinned)
-    assert np.diff(ranks).max() <= 10_000 / plots.STEPS + 1, (
-        "no step hides more than a quarter of a percent"
-    )
-    assert plots._thinned(values[:7]).tolist() == values[:7].tolist()
 
 
 # ---- pictures
@@ -466,10 +345,10 @@ def test_a_search_for_several_eps_counts_what_was_left_at_each(make_run: Any) ->
     assert first.mean_distance == second.mean_distance == pytest.approx(0.125), "of the one search"
 
 
-def test_curves_of_a_cascade_are_of_what_was_left(make_run: Any, drawn: list[Any]) -> None:
-    plots.draw([search_in_a_cascade(make_run)])
-    ends = [line.get_ydata()[-1] for line in drawn[1].axes[0].lines]
-    assert ends == pytest.approx([100 * 2 / 9, 100 * 3 / 7, 100 / 7, 50])
+def test_curves_of_a_cascade_are_of_what_was_left(make_run: Any) -> None:
+    found = query_curves(search_in_a_cascade(make_run), ())
+    ends = [curve.successes[-1] / curve.samples for curve in found]
+    assert ends == pytest.approx([2 / 9, 3 / 7, 1 / 7, 1 / 2])
 
 
 @pytest.mark.usefixtures("without_plots")
@@ -639,6 +518,7 @@ def test_runs_that_do_not_compare_are_shown_with_a_note(make_run: Any, tmp_path:
     assert "different panels (one: x; three: x, y)" in panels
     report.write_report(tmp_path, [first, other_data, other_eps])
     assert {path.name for path in tmp_path.glob("*.png")} == {
+        "card.png",
         "robust_accuracy.png",
         "robust_accuracy-2.png",
         "success_queries.png",

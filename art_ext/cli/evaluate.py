@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -57,11 +58,14 @@ def evaluate(context: typer.Context, **options: Any) -> None:
         defaults = partial(_training_defaults, quiet=options["quiet"])
         config = resolve_evaluation(given, options["config"], defaults=defaults, **own)
         from art_ext.evaluation.analysis.records import require_report
+        from art_ext.evaluation.report.card import check_figure
         from art_ext.storage.ownership import check_place
         from art_ext.storage.store import store_of
 
         # before anything that takes time
         require_report()
+        if config.figure is not None:
+            check_figure(config.figure, overwrite=config.overwrite)
         store = store_of(config.out)
         check_place(store, "out must name a folder")
         store.names()  # an object store answers, or tells what is missing
@@ -75,6 +79,8 @@ def evaluate(context: typer.Context, **options: Any) -> None:
         if config.dry_run:
             return
         write()  # also where nothing was left to do
+        if config.figure is not None and not outcome.missing:
+            _write_figure(config.out, config.figure)
         show(outcome, config.quiet, least)
 
 
@@ -259,6 +265,16 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
         generator=config.generator,
         **of_detectors,
     )
+
+
+def _write_figure(folder: str, figure: Path) -> None:
+    """Write the card of a complete run."""
+    from art_ext.evaluation import load_run
+    from art_ext.evaluation.report.card import write_figure
+    from art_ext.evaluation.report.material import Material
+
+    write_figure(Material([load_run(folder)]), figure)
+    typer.echo(f"figure: {figure}", err=True)
 
 
 def _write_config(folder: str, text: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from art_ext.cli.shared import FailUnder, explained, judge, parse_fail_under
+from art_ext.cli.shared import FailUnder, Figure, explained, judge, parse_fail_under
 
 if TYPE_CHECKING:
     from art_ext.storage.store import Store
@@ -38,6 +38,7 @@ def report(
         typer.Option("--partial", help="Take the complete chunks of runs that are not complete."),
     ] = False,
     fail_under: FailUnder = None,
+    figure: Figure = None,
 ) -> None:
     """Write the report of a run again, or one report that compares several runs."""
     with explained():
@@ -45,10 +46,13 @@ def report(
         from art_ext.evaluation.analysis.table import verdicts
         from art_ext.evaluation.analysis.together import name_apart
         from art_ext.evaluation.execution.finish import load_partial
+        from art_ext.evaluation.report.card import check_figure, write_figure
+        from art_ext.evaluation.report.material import Material
         from art_ext.evaluation.report.page import write_report
         from art_ext.storage.store import store_of
 
         least = parse_fail_under(fail_under)
+        picture = None if figure is None else check_figure(figure, overwrite=overwrite)
 
         if out is None and len(folders) > 1:
             raise ValueError(f"a report on {len(folders)} runs needs --out FOLDER")
@@ -58,11 +62,14 @@ def report(
             _check(target, overwrite)
         elif len(folders) > 1:
             raise ValueError(f"out must not be one of the runs, got {out}")
-        if _write_limits(folders, target, partial, least):
+        if _write_limits(folders, target, partial, least, picture):
             return
         load = load_partial if partial else load_run
         loaded = [load(store) for store in stores]
         write_report(target, loaded)
+        if picture is not None:
+            write_figure(Material(loaded), picture)
+            typer.echo(f"figure: {picture}")
         for one in loaded:
             if "partial" in one.run:
                 typer.echo(f"{one.folder}: {one.run['partial']}", err=True)
@@ -74,7 +81,7 @@ def report(
 
 
 def _write_limits(
-    folders: Sequence[str], target: Store, partial: bool, least: float | None
+    folders: Sequence[str], target: Store, partial: bool, least: float | None, picture: Path | None
 ) -> bool:
     """Write the report of a run on limits again, and return False for runs of evaluations.
 
@@ -91,8 +98,8 @@ def _write_limits(
     path = found[0].path
     if len(folders) > 1:
         raise ValueError(f"{path} is a run of art-ext limits, whose report takes that folder alone")
-    if partial or least is not None:
-        option = "partial" if partial else "fail-under"
+    if partial or least is not None or picture is not None:
+        option = "partial" if partial else "figure" if picture else "fail-under"
         raise ValueError(
             f"--{option} is for runs of art-ext evaluate, but {path} is one of art-ext limits: give"
             f" the folder of its attacks, {path / ATTACKS}"
@@ -109,6 +116,7 @@ def _check(out: Store, overwrite: bool) -> None:
         ValueError: if the folder holds anything else. The message names one entry.
     """
     from art_ext.storage.evaluation import (
+        CARD,
         CURVES,
         DETECTION_PLOTS,
         LIMITS,
@@ -129,7 +137,7 @@ def _check(out: Store, overwrite: bool) -> None:
         raise ValueError(
             f"out must not be another run's folder, got {out.path}: choose another folder"
         )
-    ours = {REPORT, *TABLES, CURVES, WARNINGS, LIMITS, *LIMITS_TABLES, LIMITS_PLOT}
+    ours = {REPORT, *TABLES, WARNINGS, CARD, CURVES, LIMITS, *LIMITS_TABLES, LIMITS_PLOT}
     stems = tuple(Path(name).stem for name in (*PLOTS, *DETECTION_PLOTS))
     other_files = sorted(
         name

@@ -51,6 +51,7 @@ TrustCheckpoint = Annotated[
 Device = Annotated[str | None, shown(shared.DEVICE)]
 Quiet = Annotated[bool, typer.Option("--quiet", help=shared.QUIET.help)]
 FailUnder = Annotated[str | None, shown(shared.FAIL_UNDER)]
+Figure = Annotated[Path | None, shown(shared.FIGURE)]
 Seed = Annotated[int, shown(shared.SEED)]
 
 

@@ -241,6 +241,7 @@ class EvaluationConfig(DataOptions):
         of=("model",),
     )
     fail_under: str | None = option(None, shared.FAIL_UNDER)
+    figure: Path | None = option(None, shared.FIGURE)
     device: str | None = option(None, shared.DEVICE)
     seed: int = option(0, shared.SEED)
     quiet: bool = option(False, shared.QUIET)

@@ -62,6 +62,11 @@ CONFIG = Option(
     metavar="FILE.toml",
 )
 QUIET = Option("Print results and warnings only: no progress, no infos.", hosts=COMMAND)
+FIGURE = Option(
+    "Also write the card, one picture of the result, into a file that ends in .png or .svg.",
+    hosts=COMMAND,
+    metavar="FILE",
+)
 FAIL_UNDER = Option(
     "Exit with 1 if the worst case at the largest eps is below this share (0.5) or percentage"
     " (50%).",

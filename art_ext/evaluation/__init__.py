@@ -24,6 +24,7 @@ from art_ext.evaluation.execution.runner import evaluate, merge
 from art_ext.evaluation.execution.services import RunStopped
 from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
 from art_ext.evaluation.panel.panels import PANELS, Member, Panel, find_panel
+from art_ext.evaluation.report.page import figure
 
 __all__ = [
     "PANELS",
@@ -37,6 +38,7 @@ __all__ = [
     "Settings",
     "Watcher",
     "evaluate",
+    "figure",
     "find_panel",
     "limits",
     "load_images",

@@ -39,8 +39,9 @@ CONFIGURATION = "config.toml"  # of the command, which repeats the run
 REPORT = "index.html"
 WARNINGS = "warnings.json"
 TABLES = ("table.csv", "table.json")
-CURVES = "curves.csv"
 TRANSFER = "transfer.json"  # between the members of ensembles
+CURVES = "curves.csv"  # of robust accuracy against the radius
+CARD = "card.png"
 PLOTS = ("robust_accuracy.png", "success_queries.png", "examples.png")
 # of runs with a detector
 DETECTION_PLOTS = ("rejection.png", "detection_roc.png", "detection_scores.png")
@@ -58,6 +59,7 @@ OWN = (
     TRANSFER,
     *TABLES,
     CURVES,
+    CARD,
     *PLOTS,
     *DETECTION_PLOTS,
     LOGS,

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 from art_ext.evaluation.analysis.blocks import Key, collect
 from art_ext.evaluation.analysis.table import failed_counts
 from art_ext.evaluation.analysis.verdict import table
-from art_ext.storage.evaluation import DETECTION_PLOTS, PLOTS, REPORT, TABLES, WARNINGS, RunFolder
+from art_ext.storage.evaluation import (
+    CARD,
+    CURVES,
+    DETECTION_PLOTS,
+    PLOTS,
+    REPORT,
+    TABLES,
+    WARNINGS,
+    RunFolder,
+)
 from art_ext.tracking import Trackers, key
 
 if TYPE_CHECKING:
@@ -87,7 +96,7 @@ class TrackedRun:
             if isinstance(value, (int, float)) and name != "eps"
         }
         values["warnings"] = "\n".join(one.line for one in outcome.warnings) or "none"
-        files: Sequence[str] = (REPORT, *TABLES, WARNINGS, *PLOTS, *DETECTION_PLOTS)
+        files: Sequence[str] = (REPORT, *TABLES, WARNINGS, CURVES, CARD, *PLOTS, *DETECTION_PLOTS)
         self._trackers.conclude(values, files, self._folder.run["plan"]["samples"])
 
     def _facts(self) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe and Ito: for all eyes
@@ -20,8 +19,6 @@ MARKERS = "Xos^DvP<h>"
 MOST_TOGETHER = 2  # attacks in axes that models share
 INK = "#1c2128"
 SOFT = "#5b626b"
-LETTER = 5.2  # points, width of a letter of small text
-LINE = 11.0  # points, height of a line of small text
 WIDTHS = {1: 6.6, 2: 10.6, 3: 13.2}  # inches, by the number of axes in a line
 STYLE: Any = {
     "text.parse_math": False,  # a model's name may hold dollar signs
@@ -114,38 +111,6 @@ class Canvas:
                 axes.set_xlabel("")
                 axes.tick_params(axis="x", which="both", labelbottom=False)
 
-    def mark(self, places: Mapping[str, float], right: float) -> None:
-        """Draw a dashed line with its name at each place of a horizontal axis from 0 to right.
-
-        Names that would overlap are put on separate lines.
-        """
-        # of axes, in points
-        width = (0.42 if len(self.every_axes()) > 1 else 0.85) * self.figure.get_figwidth() * 72
-        ends: list[float] = []  # of the last name in each line, in points
-        lines = {}
-        for name, place in sorted(places.items(), key=lambda named: named[1]):
-            middle = place / right * width
-            half = 0.5 * LETTER * len(name)
-            lines[name] = next(
-                (line for line, end in enumerate(ends) if end < middle - half), len(ends)
-            )
-            ends[lines[name] : lines[name] + 1] = [middle + half]
-        for axes in self.every_axes():
-            for name, place in places.items():
-                axes.axvline(place, color="#8a9099", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
-                axes.annotate(
-                    name,
-                    (place, 1.0),
-                    xycoords=("data", "axes fraction"),
-                    xytext=(0, 4 + LINE * lines[name]),
-                    textcoords="offset points",
-                    fontsize=8.5,
-                    color=SOFT,
-                    ha="center",
-                )
-            if axes.get_title():
-                axes.set_title(axes.get_title(), fontsize=11, pad=18 + LINE * max(0, len(ends) - 1))
-
     def every_axes(self) -> list[Axes]:
         """All axes, each once."""
         return list(dict.fromkeys(self.axes.values()))
@@ -185,21 +150,6 @@ def _style(colour: int, dash: int, marker: int) -> dict[str, Any]:
         "linestyle": DASHES[(dash + colour // len(COLOURS)) % len(DASHES)],
         "marker": MARKERS[marker % len(MARKERS)],
     }
-
-
-def label_plainly(axis: Axis) -> None:
-    """Write the numbers of a logarithmic axis as 100 and 1,000. matplotlib's own labels are TeX.
-
-    If the axis spans less than a decade, the ticks between its powers of ten have labels too.
-    """
-    from matplotlib.ticker import LogFormatter
-
-    class Between(LogFormatter):
-        def __call__(self, value: float, position: int | None = None) -> str:
-            return f"{value:,.0f}" if super().__call__(value, position) else ""
-
-    axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axis.set_minor_formatter(Between(labelOnlyBase=False, minor_thresholds=(2, 0.4)))
 
 
 def to_png(figure: Figure) -> bytes:

@@ -184,3 +184,6 @@ def _largest(one: LoadedRun, model: str) -> list[Key]:
 def _bases(run: Mapping[str, Any]) -> dict[str, str]:
     """Return the oblivious attack of each attack, itself for those that know no detector."""
     return {name: one.get("aware_of") or name for name, one in run["attacks"].items()}
+
+
+KINDS = (rejection_by_rate, roc, histograms)

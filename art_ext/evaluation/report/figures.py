@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from art_ext.core.wording import counted
 from art_ext.evaluation.report.material import Material, Section
-from art_ext.storage.evaluation import PLOTS
-
-CURVE = PLOTS[0].removesuffix(".png")
+from art_ext.storage.evaluation import DETECTION_PLOTS
 
 
 def curve(material: Material) -> Section:
     """Return the curves of robust accuracy against eps."""
-    plots = [plot for plot in material.plots if plot.file.startswith(CURVE)]
-    return Section("curve", "Robust accuracy against eps", {"curve": plots}, folded=False)
+    return Section(
+        "curve", "Robust accuracy against eps", {"curve": material.robust_charts}, folded=False
+    )
 
 
 def queries(material: Material) -> Section:
-    """Return the curves of success against queries."""
-    plots = [plot for plot in material.plots if not plot.file.startswith(CURVE)]
+    """Return the curves of success against queries, and those of detectors."""
+    charts = [chart for group in material.query_charts for chart in group]
+    own = tuple(name.removesuffix(".png") for name in DETECTION_PLOTS)
+    detection = [plot for plot in material.plots if plot.file.startswith(own)]
     attacks = {row.attack for row in material.rows}
     gist = f"{counted(len(attacks), 'attack')} by the queries of a sample"
-    return Section("queries", "Success against queries", {"queries": plots}, gist)
+    content = {"queries": charts, "detection": detection}
+    return Section("queries", "Success against queries", content, gist)

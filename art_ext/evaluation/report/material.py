@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from art_ext.evaluation.analysis import curves, findings
+from art_ext.evaluation.analysis import findings
+from art_ext.evaluation.analysis.curves import Curve, curves
 from art_ext.evaluation.analysis.table import Row, Verdict, verdicts
-from art_ext.evaluation.analysis.together import models_of, name_apart
-from art_ext.evaluation.report import pictures, plots
+from art_ext.evaluation.analysis.together import comparable, describe, models_of, name_apart
+from art_ext.evaluation.report import charts, pictures, plots
 
 if TYPE_CHECKING:
     from art_ext.evaluation.analysis.records import LoadedRun
@@ -73,14 +74,33 @@ class Material:
         )
 
     @cached_property
-    def curves(self) -> list[curves.Curve]:
-        """The curves of each model: the worst case, then those of the attacks."""
-        return [curve for one in self.loaded for curve in curves.curves(one)]
+    def groups(self) -> list[list[tuple[LoadedRun, list[Curve]]]]:
+        """Comparable runs, each with its curves of robust accuracy."""
+        return [[(one, curves(one)) for one in group] for group in comparable(self.loaded)]
+
+    @property
+    def curves(self) -> list[Curve]:
+        """All curves of robust accuracy."""
+        return [curve for group in self.groups for _, own in group for curve in own]
+
+    @cached_property
+    def robust_charts(self) -> list[charts.Chart]:
+        """The figure of robust accuracy of each group."""
+        return [charts.robust_chart(group, self._named(group)) for group in self.groups]
+
+    @cached_property
+    def query_charts(self) -> list[list[charts.Chart]]:
+        """The figures of success against queries of each group."""
+        return [charts.query_charts(group, self._named(group)) for group in self.groups]
+
+    def _named(self, group: charts.Group) -> str:
+        """Return what tells a group from others in the titles of its figures."""
+        return f": {describe(group[0][0].run)}" if len(self.groups) > 1 else ""
 
     @cached_property
     def plots(self) -> list[plots.Plot]:
         """The figures as PNG files."""
-        return plots.draw(self.loaded)
+        return plots.draw(self)
 
     @cached_property
     def pictures(self) -> list[pictures.Sheet]:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from art_ext.evaluation.analysis import curves, findings, verdict
+from art_ext.evaluation.analysis.records import require_report
 from art_ext.evaluation.analysis.together import describe
-from art_ext.evaluation.report import cards, classes, examples, figures, method, pictures, results
+from art_ext.evaluation.report import (
+    card,
+    cards,
+    classes,
+    examples,
+    figures,
+    method,
+    pictures,
+    results,
+)
 from art_ext.evaluation.report.material import Material
 from art_ext.evaluation.report.rendering import render_template
 from art_ext.storage.evaluation import CURVES, PLOTS, REPORT, TABLES, WARNINGS
@@ -70,6 +81,36 @@ def render(loaded: Sequence[LoadedRun]) -> str:
         ValueError: if a run is given twice.
     """
     return _page(Material(loaded))
+
+
+def figure(
+    loaded: LoadedRun | Sequence[LoadedRun], path: str | Path, *, overwrite: bool = False
+) -> Path:
+    """Write a picture of runs that can be shown without their report.
+
+    It holds names, verdicts with intervals, the curve, up to six examples, the kinds of warnings,
+    and in small type version, data, number of samples and panel. The same facts are text in the
+    file: in ``<desc>`` of an SVG, in the metadata of a PNG.
+
+    Args:
+        loaded: one run, or several to be compared, as ``load_run`` returns them.
+        path: file to write, with the suffix .png or .svg.
+        overwrite: True to replace a file that is no earlier card. Default: False.
+
+    Returns:
+        The path.
+
+    Raises:
+        ImportError: without the extra ``report``.
+        ValueError: for another suffix, a folder that does not exist, a file that is no earlier
+            card, or a run that is given twice.
+        OSError: if the file cannot be written.
+    """
+    require_report()
+    place = card.check_figure(path, overwrite=overwrite)
+    runs = loaded if isinstance(loaded, Sequence) else [loaded]
+    card.write_figure(Material(runs), place)
+    return place
 
 
 def _page(material: Material) -> str:

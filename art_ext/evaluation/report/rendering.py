@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from art_ext.core.wording import counted, radius
 from art_ext.evaluation.analysis.table import number, percent
 from art_ext.evaluation.report.pictures import encode
+from art_ext.evaluation.report.svg import palette
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -113,6 +114,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["palette"] = palette()
     environment.filters |= {
         "percent": percent,
         "number": number,

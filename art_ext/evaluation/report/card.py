@@ -1,0 +1,313 @@
+"""The card: one picture with verdict, curve and examples, to be shown outside of the report."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from art_ext.core.wording import counted, radius
+from art_ext.evaluation.analysis.blocks import NORMS
+from art_ext.evaluation.analysis.table import Verdict, decisive, percent
+from art_ext.evaluation.report import svg
+from art_ext.evaluation.report.canvas import INK, SOFT, STYLE, short
+from art_ext.evaluation.report.painting import paint
+from art_ext.evaluation.report.pictures import class_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from art_ext.evaluation.analysis.records import LoadedRun
+    from art_ext.evaluation.report.material import Material
+
+# units of the card
+WIDTH = 1200
+HEIGHT = 675
+MARGIN = 48
+SIDE = 86  # of an example
+EXAMPLES_TOP = 470
+PNG_BYTES = 500_000
+DPI = 200  # at 100 units an inch: twice the units
+SUFFIXES = (".png", ".svg")
+MARK = "card of art-ext"  # in every file, so that a later one may replace it
+MOST_VERDICTS = 3
+MOST_EXAMPLES = 6
+WARN = "#7a5200"
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """An original, the nearest adversarial that was found for it, and what is said below them."""
+
+    original: np.ndarray
+    adversarial: np.ndarray | None
+    text: str
+
+
+def write_figure(material: Material, place: Path) -> None:
+    """Write the card of a report into a file that ``check_figure`` returned."""
+    content = to_svg(material) if place.suffix.lower() == ".svg" else to_png(material)
+    place.write_bytes(content)
+
+
+def check_figure(path: str | Path, *, overwrite: bool = False) -> Path:
+    """Return the path of a card that can be written.
+
+    Args:
+        path: wanted file.
+        overwrite: True to accept any file that exists.
+
+    Raises:
+        ValueError: for another suffix, a folder that does not exist, or a file that is no earlier
+            card.
+    """
+    place = Path(path)
+    if place.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"figure must end in .png or .svg, got {str(path)!r}")
+    if not place.parent.is_dir():
+        raise ValueError(f"figure needs a folder that exists, but there is no {place.parent}")
+    if place.is_dir():
+        raise ValueError(f"figure must name a file, but {place} is a folder")
+    if place.exists() and not overwrite and MARK.encode() not in place.read_bytes()[:4096]:
+        raise ValueError(
+            f"figure must be a new file or an earlier card, but {place} exists: choose another"
+            " name, or allow it with --overwrite"
+        )
+    return place
+
+
+# ---- facts
+
+
+def facts(material: Material) -> list[str]:
+    """Return the facts of a card as sentences."""
+    return [
+        f"{MARK}: {_data(material)}",
+        *(
+            f"{verdict.model}: {_share(one, verdict)}, {_interval(verdict)}. Clean accuracy"
+            f" {percent(verdict.clean_accuracy)}."
+            for one, verdict in material.verdicts
+        ),
+        _warnings(material),
+        small_print(material),
+    ]
+
+
+def _data(material: Material) -> str:
+    return ", ".join(dict.fromkeys(one.run["data"]["name"] for one in material.loaded))
+
+
+def _share(one: LoadedRun, verdict: Verdict) -> str:
+    worst = verdict.worst[-1]
+    norm = NORMS[one.run["settings"]["norm"]]
+    return f"{_kind(verdict)} {percent(decisive(worst)[0])} at eps {radius(worst.eps)} ({norm})"
+
+
+def _kind(verdict: Verdict) -> str:
+    return "Robust accuracy" + (" with rejection" if verdict.detector else "")
+
+
+def _interval(verdict: Verdict) -> str:
+    _, low, high = decisive(verdict.worst[-1])
+    samples = counted(verdict.samples, "sample")
+    return f"between {100 * low:.1f} and {100 * high:.1f} % (95 %, {samples})"
+
+
+def _warnings(material: Material) -> str:
+    kinds = list(dict.fromkeys(one.kind for one in material.findings if one.level == "warning"))
+    return f"Warnings: {', '.join(kinds)}" if kinds else "No warnings"
+
+
+def small_print(material: Material) -> str:
+    """Return version, data, number of samples and panel in one line."""
+    parts = []
+    for one in material.loaded:
+        run = one.run
+        attacks = short(", ".join(run["attacks"]), 60)
+        panel = f"{counted(len(run['attacks']), 'attack')}: {attacks}"
+        if run["panel"]["name"] != "custom":
+            panel = f"panel {run['panel']['name']} ({panel})"
+        samples = counted(run["data"]["samples"], "sample")
+        version = run["versions"].get("art-ext", "")
+        parts.append(f"art-ext {version} · {run['data']['name']}, {samples} · {panel}")
+    return " | ".join(dict.fromkeys(parts))
+
+
+def examples(material: Material) -> list[Example]:
+    """Return up to six examples, evenly from the models whose verdicts the card shows."""
+    shown = material.verdicts[:MOST_VERDICTS]
+    each = MOST_EXAMPLES // max(1, len(shown))
+    return [
+        example
+        for one, verdict in shown
+        for example, _ in zip(_examples(one, verdict.model), range(each), strict=False)
+    ]
+
+
+def _examples(one: LoadedRun, model: str) -> Iterator[Example]:
+    kept = one.examples
+    shape = one.run["data"]["shape"]
+    if kept is None or len(shape) != 3 or shape[0] not in (1, 3):
+        return
+    names = one.run["data"]["class_names"]
+    shown = kept.chosen[model]
+    for position in (*shown.broken, *shown.held):
+        label = class_name(kept.labels[position], names)
+        original = _pixels(kept.originals[position], one.run)
+        best = kept.nearest(model, one.run["attacks"], position)
+        if position in shown.broken and best is not None:
+            text = f"{short(label, 12)} → {short(class_name(best.label, names), 12)}"
+            yield Example(original, _pixels(best.x, one.run), text)
+        else:
+            yield Example(original, None, f"{short(label, 16)} holds")
+
+
+def _pixels(image: Tensor, run: Mapping[str, Any]) -> np.ndarray:
+    """Return (H, W, 3) in [0, 1] of an image (C, H, W) in the box."""
+    lower, upper = run["settings"]["clip_values"]
+    pixels = ((image.numpy() - lower) / (upper - lower)).clip(0, 1).transpose(1, 2, 0)
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+
+
+# ---- drawing
+
+
+def _draw(material: Material) -> Figure:
+    from matplotlib.figure import Figure
+
+    card = Figure(figsize=(WIDTH / 100, HEIGHT / 100), dpi=DPI)
+    page = card.add_axes((0, 0, 1, 1))
+    page.set(xlim=(0, WIDTH), ylim=(HEIGHT, 0))
+    page.set_axis_off()
+    shown = examples(material)
+    bottom = EXAMPLES_TOP - 40 if shown else HEIGHT - 90
+    _verdicts(page, material, bottom)
+    chart = material.robust_charts[0]
+    if not chart.sentence:
+        left, right, top = 630, WIDTH - 145, 64
+        axes = card.add_axes(
+            (
+                left / WIDTH,
+                1 - (bottom - 50) / HEIGHT,
+                (right - left) / WIDTH,
+                (bottom - 50 - top) / HEIGHT,
+            )
+        )
+        paint(axes, chart, points=10.5)
+    for number, example in enumerate(shown):
+        _example(page, example, MARGIN + number * (2 * SIDE + 14))
+    _text(page, MARGIN, HEIGHT - 26, short(small_print(material), 150), 14, SOFT)
+    return card
+
+
+def _verdicts(page: Axes, material: Material, bottom: int) -> None:
+    """Write the verdicts on the left, and the kinds of warnings below them."""
+    shown = material.verdicts[:MOST_VERDICTS]
+    colours = list(svg.palette()[0].values())
+    top = 62
+    if len(shown) == 1:
+        one, verdict = shown[0]
+        lines = svg.wrapped(verdict.model, 2, 26)
+        for number, line in enumerate(lines):
+            _text(page, MARGIN, top + 38 * number, line, 32, INK, bold=True)
+        top += 38 * len(lines) + 74
+        _text(page, MARGIN - 4, top, percent(decisive(verdict.worst[-1])[0]), 84, colours[0], True)
+        norm = NORMS[one.run["settings"]["norm"]]
+        said = f"{_kind(verdict)} at eps {radius(verdict.worst[-1].eps)} ({norm})"
+        _text(page, MARGIN, top + 42, said, 22, INK)
+        _text(page, MARGIN, top + 72, _interval(verdict), 18, SOFT)
+        clean = f"Clean accuracy {percent(verdict.clean_accuracy)}"
+        _text(page, MARGIN, top + 106, clean, 18, SOFT)
+        top += 140
+    else:
+        for number, (one, verdict) in enumerate(shown):
+            name = "".join(svg.wrapped(verdict.model, 1, 36))
+            _text(page, MARGIN, top, name, 22, colours[number], bold=True)
+            _text(page, MARGIN, top + 32, _share(one, verdict), 19, INK)
+            said = f"{_interval(verdict)}, clean {percent(verdict.clean_accuracy)}"
+            _text(page, MARGIN, top + 58, said, 16, SOFT)
+            top += 104
+        if len(material.verdicts) > len(shown):
+            more = counted(len(material.verdicts) - len(shown), "more model")
+            _text(page, MARGIN, top - 12, f"and {more}", 16, SOFT)
+            top += 16
+    said = _warnings(material)
+    colour = SOFT if said.startswith("No") else WARN
+    for line in svg.wrapped(said, 2, 52):
+        _text(page, MARGIN, min(top, bottom - 22), line, 17, colour)
+        top += 22
+
+
+def _example(page: Axes, example: Example, left: int) -> None:
+    tiles = (example.original, example.adversarial)
+    for number, tile in enumerate(tiles):
+        if tile is None:
+            continue
+        x, y = left + number * SIDE, EXAMPLES_TOP
+        height, width = (size * SIDE / max(tile.shape[:2]) for size in tile.shape[:2])
+        page.imshow(
+            tile,
+            extent=(x, x + width, y + height, y),
+            aspect="auto",
+            interpolation="nearest" if max(tile.shape) <= SIDE else "auto",
+            zorder=2,
+        )
+    page.set(xlim=(0, WIDTH), ylim=(HEIGHT, 0))
+    _text(page, left, EXAMPLES_TOP + SIDE + 22, short(example.text, 26), 14, INK)
+
+
+def _text(
+    page: Axes, x: float, y: float, text: str, size: float, colour: str, bold: bool = False
+) -> None:
+    weight = "bold" if bold else "normal"
+    page.text(x, y, text, fontsize=size * 0.72, color=colour, fontweight=weight, va="baseline")
+
+
+# ---- files
+
+
+def to_png(material: Material) -> bytes:
+    """Return the card as the content of a PNG file, with its facts in the metadata."""
+    from matplotlib import rc_context
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    content = io.BytesIO()
+    with rc_context(STYLE):
+        _draw(material).savefig(content, format="png")
+    image = Image.open(content).convert("RGB")
+    note = PngInfo()
+    note.add_itxt("Description", _plain("\n".join(facts(material))))
+    for colours in (0, 256, 64):
+        written = io.BytesIO()
+        smaller = image.quantize(colours) if colours else image
+        smaller.save(written, "png", pnginfo=note, optimize=bool(colours))
+        if len(written.getvalue()) <= PNG_BYTES:
+            break
+    return written.getvalue()
+
+
+def to_svg(material: Material) -> bytes:
+    """Return the card as the content of an SVG file. Text is paths, its facts are in ``<desc>``."""
+    from matplotlib import rc_context
+
+    content = io.StringIO()
+    style = {**STYLE, "svg.fonttype": "path", "svg.hashsalt": MARK}
+    with rc_context(style):
+        _draw(material).savefig(content, format="svg", metadata={"Date": None})
+    text = content.getvalue()
+    end = text.index(">", text.index("<svg")) + 1
+    told = escape(_plain("\n".join(facts(material))))
+    return f"{text[:end]}\n<desc>{told}</desc>{text[end:]}".encode()
+
+
+def _plain(text: str) -> str:
+    """Return text without characters that XML does not allow."""
+    return "".join(one for one in text if one in "\n\t" or one.isprintable())
