@@ -150,7 +150,7 @@ def breaks(text: object) -> Markup:
     def marked(piece: str) -> Markup:
         parts = _LONG.split(piece)  # every second one is long
         return Markup("").join(
-            Markup('<span class="long">{}</span>').format(part) if number % 2 else escape(part)
+            Markup('<span class="piece">{}</span>').format(part) if number % 2 else escape(part)
             for number, part in enumerate(parts)
         )
 

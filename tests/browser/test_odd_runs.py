@@ -1,0 +1,67 @@
+"""Pages of runs with odd names, sizes and results, which must stay readable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from art_ext.evaluation.report.page import write_report
+from tests.browser.measures import BROKEN_WORDS, CUT, SCROLLS, unfold, violations
+
+LETTERS = "a" * 200
+PIECES = "resnet_50-" * 20
+HOSTILE = "</script><svg onload=alert(1)>\"'&"
+BROKEN: dict[str, dict[float, set[int]]] = {"rays": {0.1: {1, 2}}, "pgd": {0.1: {3}}}
+ODD: dict[str, dict[str, Any]] = {
+    "names of 200 letters": {
+        "broken": {LETTERS: {LETTERS: {0.1: {1}}, PIECES: {0.1: {2}}}, PIECES: BROKEN},
+        "class_names": [LETTERS, PIECES],
+        "labels": [0, 1] * 5,
+        "data": LETTERS,
+    },
+    "hostile names": {
+        "broken": {HOSTILE: {HOSTILE: {0.1: {1}}}},
+        "class_names": [HOSTILE],
+        "data": HOSTILE,
+        "name": "a<b>&",
+    },
+    "a thousand classes": {
+        "broken": {"m": BROKEN},
+        "samples": 1000,
+        "labels": list(range(1000)),
+        "class_names": [f"class {number}" for number in range(1000)],
+    },
+    "one sample": {"broken": {"m": {"rays": {0.1: {0}}}}, "samples": 1, "nearest": ("rays",)},
+    "nothing right": {"broken": {"m": BROKEN}, "wrong": {"m": set(range(10))}},
+    "everything right": {"broken": {"m": {"rays": {0.1: set()}}}},
+    "many eps": {"broken": {"m": {"rays": {number / 255: {number} for number in range(1, 9)}}}},
+}
+
+
+@pytest.fixture(params=ODD)
+def odd(request: pytest.FixtureRequest, make_run: Callable[..., Any], tmp_path: Path) -> Path:
+    """The page of an odd run, whose samples are no images."""
+    facts = dict(ODD[request.param])
+    one = make_run(facts.pop("broken"), **facts)
+    one.run["data"]["shape"] = [7]
+    long = {"kind": "range", "attack": None, "eps": None, "indices": [], "ids": [], "count": 0}
+    message = f"{LETTERS} is what {PIECES} has of {HOSTILE}"
+    long |= {"samples": 0, "interval": None, "model": "", "message": message, "level": "warning"}
+    one.run["warnings"] = [long]
+    write_report(tmp_path, [one])
+    return tmp_path / "index.html"
+
+
+@pytest.mark.parametrize("width", [1280, 320])
+def test_stays_readable(odd: Path, opened: Callable[..., Any], width: int) -> None:
+    page = opened(odd, viewport={"width": width, "height": 800})
+    unfold(page)
+    assert page.trouble == []
+    assert page.locator("script").count() == 1
+    assert not page.evaluate(SCROLLS)
+    assert page.evaluate(BROKEN_WORDS) == []
+    assert page.evaluate(CUT) == []
+    assert violations(page) == []
