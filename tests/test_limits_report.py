@@ -244,8 +244,8 @@ def test_strips_show_the_nearest_success(one: LoadedRun) -> None:
     }
     given = replace(one, examples=replace(one.examples, found=found))
     (sheet,) = report.strips(given, HEADINGS)
-    assert [name for name, _, _ in sheet.rows] == ["on the manifold", "without constraint"]
-    shown = [tiles[0] for _, _, tiles in sheet.rows]
+    assert [name for name, _ in sheet.rows] == ["on the manifold", "without constraint"]
+    shown = [tiles[0] for _, tiles in sheet.rows]
     assert [(tile.distance, tile.success) for tile in shown if tile] == [
         (0.02, False),
         (0.03, True),

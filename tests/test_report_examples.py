@@ -19,6 +19,11 @@ from art_ext.evaluation.analysis.examples import (
     kept_successes,
 )
 from art_ext.evaluation.analysis.radii import adversarial
+from art_ext.evaluation.report.examples import file
+from art_ext.evaluation.report.gallery import MOST_BYTES, galleries
+from art_ext.evaluation.report.material import Material
+from art_ext.evaluation.report.page import render
+from art_ext.evaluation.report.pictures import Picture
 from art_ext.storage.chunks import CLEAN, Images
 from art_ext.storage.evaluation import open_run
 from tests.toys import drop_units
@@ -30,7 +35,7 @@ def data() -> Dataset:
 
 
 @pytest.fixture(autouse=True)
-def _without_report(no_report: None) -> None:
+def _without_report(no_report: None, no_plots: None) -> None:
     """Most tests here are about what is kept."""
 
 
@@ -215,3 +220,132 @@ def contents(out: Path) -> list[dict[str, dict[str, list[Any]]]]:
         }
         for images in kept(out)
     ]
+
+
+class TestPage:
+    """What the page shows of the samples that were kept."""
+
+    def gallery(self, make_run: Any, side: int = 28, channels: int = 1, **options: Any) -> Any:
+        """A run with one sample of each kind, of positions 1 and 2, and the other attack's."""
+        original = torch.full((channels, side, side), 0.5)
+        near, far = original.clone(), original.clone()
+        near[:, 0, 0] += 0.08
+        far[:, 0, 1] -= 0.1
+        found = {
+            ("m", "far"): {1: Found(far, 0, 0.1, True)},
+            ("m", "near"): {1: Found(near, 2, 0.08, True), 2: Found(far, 2, 0.3, False)},
+        }
+        examples = Examples(
+            [], {1: original, 2: original}, {1: 1, 2: 1}, found, {"m": Chosen((1,), (2,))}
+        )
+        one = make_run(
+            {"m": {"far": {0.1: {1}}, "near": {0.1: {1}}}},
+            examples=examples,
+            nearest=("near",),
+            **{"class_names": ["cat", "dog", "eel"], **options},
+        )
+        one.run["data"]["shape"] = [channels, side, side]
+        return one
+
+    def test_shows_the_nearest_success_with_classes_and_factor(self, make_run: Any) -> None:
+        one = self.gallery(make_run)
+        (gallery,) = galleries([one])
+        broken, held = gallery.examples
+        assert (broken.position, broken.label, broken.attack) == (1, "dog", "near")
+        assert broken.nearest is not None
+        assert (broken.nearest.label, broken.nearest.distance) == ("eel", 0.08)
+        assert broken.nearest.factor == 12
+        assert (held.position, held.nearest, held.outside) == (2, None, None)
+        assert [attack for attack, _ in gallery.attacks.rows] == ["far", "near"]
+        (far, near) = (tiles[0] for _, tiles in gallery.attacks.rows)
+        assert far is not None
+        assert far.label == "cat"
+        page = render([one])
+        assert "true: <b>dog</b>, predicted: <b>eel</b>" in page
+        assert "L-infinity distance 0.080, near" in page
+        assert "difference × 12" in page
+        assert "held at eps 0.1" in page
+        assert "the first 3 samples by position" in page
+
+    def test_the_nearest_adversarial_of_a_sample_that_held(self, make_run: Any) -> None:
+        one = self.gallery(make_run)
+        records = one.records
+        own = (records["attack"] == "near") & (records["index"] == 2)
+        records.loc[own, "nearest_distance"] = 0.31
+        one = replace(one, blocks=blocks_of(records))
+        (gallery,) = galleries([one])
+        assert gallery.examples[1].outside == ("near", 0.31)
+        assert "held at eps 0.1, nearest adversarial at 0.310, near" in render([one])
+
+    @pytest.mark.parametrize(
+        ("side", "large", "small", "crisp"),
+        [
+            (8, 160, 104, True),
+            (28, 168, 112, True),
+            (32, 160, 128, True),
+            (64, 192, 128, True),
+            (96, 160, 100, False),
+            (224, 160, 100, False),
+        ],
+    )
+    def test_small_images_grow_by_whole_factors(
+        self, side: int, large: int, small: int, crisp: bool
+    ) -> None:
+        picture = Picture(np.zeros((side, side), dtype=np.uint8))
+        assert (picture.enlarged(160), picture.enlarged(100), picture.crisp) == (
+            large,
+            small,
+            crisp,
+        )
+        wide = Picture(np.zeros((side // 2, side), dtype=np.uint8))
+        tall = Picture(np.zeros((side, side // 2), dtype=np.uint8))
+        assert (wide.enlarged(160), tall.enlarged(160)) == (large, large // 2)
+
+    @pytest.mark.parametrize(("side", "kept"), [(224, 224), (225, 113), (448, 224)])
+    def test_no_pixel_is_lost_up_to_a_side_of_224(
+        self, make_run: Any, side: int, kept: int
+    ) -> None:
+        one = self.gallery(make_run, side=side, channels=3)
+        (gallery,) = galleries([one])
+        picture = gallery.examples[0].original
+        assert picture.pixels.shape == (kept, kept, 3)
+        decoded = np.asarray(Image.open(io.BytesIO(picture.content)).convert("RGB"))
+        assert (decoded == picture.pixels).all(), "without loss"
+        assert ("Of images over 224 pixels every k-th pixel" in render([one])) == (side > 224)
+
+    def test_photographs_of_many_models_are_fewer(self, make_run: Any) -> None:
+        noise = torch.rand(3, 224, 224, generator=torch.Generator().manual_seed(0))
+        one = self.gallery(make_run, side=224, channels=3)
+        examples = one.examples
+        found = {
+            key: {position: replace(kept, x=noise) for position, kept in own.items()}
+            for key, own in examples.found.items()
+        }
+        models = [f"m{number}" for number in range(6)]
+        examples = replace(
+            examples,
+            originals={1: noise, 2: noise},
+            found={(name, attack): own for name in models for (_, attack), own in found.items()},
+            chosen=dict.fromkeys(models, Chosen((1,), (2,))),
+        )
+        attacks = {"far": {0.1: {1}}, "near": {0.1: {1}}}
+        several = make_run(dict.fromkeys(models, attacks), examples=examples)
+        several.run["data"]["shape"] = [3, 224, 224]
+        found = galleries([several])
+        assert {gallery.thinned for gallery in found} == {64}
+        assert sum(gallery.weight for gallery in found) < MOST_BYTES
+
+    @pytest.mark.parametrize(
+        ("shape", "reason"),
+        [
+            ([64], "The samples are no images of one or three channels."),
+            ([1, 8, 8], "The run kept no image of a correctly classified sample."),
+        ],
+    )
+    def test_a_run_without_pictures_says_why(
+        self, make_run: Any, tmp_path: Path, shape: list[int], reason: str
+    ) -> None:
+        one = make_run({"m": {"x": {0.1: {1}}}})
+        one.run["data"]["shape"] = shape
+        assert reason in render([one])
+        assert file(Material([one])) == {}

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from art_ext.evaluation.analysis.blocks import Blocks
 
 COLUMNS = 6
-EACH = COLUMNS // 2  # samples of a model with a success, and without one
 KEPT_SAMPLES = 192  # the first chunks that hold so many samples keep examples
 KEPT_BYTES = 200_000_000  # most that the successes of the units and their originals take
 NOT_SHOWN = -1  # the class of an adversarial that is kept and not shown
@@ -137,16 +136,17 @@ def choose(y: Tensor, right: Tensor) -> Tensor:
     return candidates[torch.tensor(order[:COLUMNS], dtype=torch.int64)]
 
 
-def choose_by_verdict(broken: Iterable[int], held: Iterable[int]) -> Chosen:
-    """Return the first three samples of each kind. If one kind has fewer, the other has more.
+def choose_by_verdict(broken: Iterable[int], held: Iterable[int], most: int = COLUMNS) -> Chosen:
+    """Return the first samples of each kind: half each. If one kind has fewer, the other has more.
 
     Args:
         broken, held: positions of the candidates.
+        most: number of samples.
     """
     with_success = sorted(broken)
     without = sorted(held)
-    few = with_success[: max(EACH, COLUMNS - len(without))]
-    return Chosen(tuple(few), tuple(without[: COLUMNS - len(few)]))
+    few = with_success[: max(most // 2, most - len(without))]
+    return Chosen(tuple(few), tuple(without[: most - len(few)]))
 
 
 def gather(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from art_ext.evaluation.analysis import findings
 from art_ext.evaluation.analysis.curves import Curve, curves
 from art_ext.evaluation.analysis.table import Row, Verdict, verdicts
-from art_ext.evaluation.analysis.together import comparable, describe, models_of, name_apart
-from art_ext.evaluation.report import charts, pictures, plots
+from art_ext.evaluation.analysis.together import comparable, describe, name_apart
+from art_ext.evaluation.report import charts, plots
+from art_ext.evaluation.report.gallery import Gallery, galleries
 
 if TYPE_CHECKING:
     from art_ext.evaluation.analysis.records import LoadedRun
@@ -103,7 +104,6 @@ class Material:
         return plots.draw(self)
 
     @cached_property
-    def pictures(self) -> list[pictures.Sheet]:
+    def galleries(self) -> list[Gallery]:
         """The samples of each model, with their adversarials."""
-        together = sum(len(models_of(one)) for one in self.loaded)
-        return [sheet for one in self.loaded for sheet in pictures.sheets(one, together)]
+        return galleries(self.loaded)

@@ -9,19 +9,10 @@ from typing import TYPE_CHECKING
 from art_ext.evaluation.analysis import curves, findings, verdict
 from art_ext.evaluation.analysis.records import require_report
 from art_ext.evaluation.analysis.together import describe
-from art_ext.evaluation.report import (
-    card,
-    cards,
-    classes,
-    examples,
-    figures,
-    method,
-    pictures,
-    results,
-)
+from art_ext.evaluation.report import card, cards, classes, examples, figures, method, results
 from art_ext.evaluation.report.material import Material
 from art_ext.evaluation.report.rendering import render_template
-from art_ext.storage.evaluation import CURVES, PLOTS, REPORT, TABLES, WARNINGS
+from art_ext.storage.evaluation import CURVES, REPORT, TABLES, WARNINGS
 from art_ext.storage.store import Place, store_of
 
 if TYPE_CHECKING:
@@ -62,7 +53,7 @@ def write_report(folder: Place, loaded: Sequence[LoadedRun]) -> None:
         CURVES: curves.to_csv(material.curves).encode("utf-8"),
         WARNINGS: findings.to_json(material.findings).encode("utf-8"),
         **{plot.file: plot.png for plot in material.plots},
-        **({PLOTS[2]: pictures.mosaic(material.pictures)} if material.pictures else {}),
+        **examples.file(material),
         REPORT: _page(material).encode("utf-8"),
     }
     store = store_of(folder)

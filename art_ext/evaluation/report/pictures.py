@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from art_ext.core.wording import class_name
-from art_ext.evaluation.analysis.examples import COLUMNS, Examples, Found
+from art_ext.evaluation.analysis.examples import Found
 from art_ext.evaluation.report.canvas import STYLE, short, to_png
 
 if TYPE_CHECKING:
@@ -19,13 +21,72 @@ if TYPE_CHECKING:
     from art_ext.evaluation.analysis.records import LoadedRun
 
 SIDE = 64  # pixels of a tile; of larger images every k-th pixel is shown
+LEVELS = 31  # of a difference with more pixels, which as noise takes more bytes than the image
 # pixels of the file
 LINE = 20
 GAP = 10
 MARGIN = 170
 DPI = 100
 RED = np.array([178, 24, 43]) / 255  # more than the original
+GREY = "#8a9099"
 BLUE = np.array([33, 102, 172]) / 255  # less than the original
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image of the page.
+
+    Attributes:
+        pixels: (H, W) or (H, W, 3) uint8.
+    """
+
+    pixels: np.ndarray
+
+    @cached_property
+    def content(self) -> bytes:
+        """The image file without loss: WebP, or PNG if the installed Pillow cannot write WebP."""
+        from PIL import Image
+
+        stream = io.BytesIO()
+        options = {"lossless": True, "method": 1, "quality": 20} if self.kind == "webp" else {}
+        Image.fromarray(self.pixels).save(stream, self.kind, **options)
+        return stream.getvalue()
+
+    @property
+    def kind(self) -> str:
+        """Format of the file."""
+        from PIL import features
+
+        return "webp" if features.check("webp") else "png"
+
+    @property
+    def source(self) -> str:
+        """The file as a URL."""
+        return f"data:image/{self.kind};base64,{base64.b64encode(self.content).decode('ascii')}"
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+        return len(self.pixels)
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return self.pixels.shape[1]
+
+    def enlarged(self, least: int) -> int:
+        """Return the width at which the longer side has at least so many pixels.
+
+        Small images grow by a whole factor. Others are scaled to that size.
+        """
+        side = max(self.pixels.shape[:2])
+        factor = -(-least // side) if side <= SIDE else least / side
+        return round(self.width * factor)
+
+    @property
+    def crisp(self) -> bool:
+        """True if the page enlarges each pixel to a square."""
+        return max(self.pixels.shape[:2]) <= SIDE
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +94,18 @@ class Tile:
     """An adversarial of one sample.
 
     Attributes:
-        image: (H, W) or (H, W, 3) uint8.
-        change: (H, W, 3) uint8, its difference to the original, magnified.
+        image: the adversarial.
+        change: its difference to the original, times ``factor``.
+        factor: whole number by which the difference is magnified, so that the largest change has
+            almost full strength.
         label: the predicted class.
         distance: from the original.
         success: True if it lies within eps.
     """
 
-    image: np.ndarray
-    change: np.ndarray
+    image: Picture
+    change: Picture
+    factor: int
     label: str
     distance: float
     success: bool
@@ -49,122 +113,122 @@ class Tile:
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """The samples of one model.
+    """Samples of one model.
 
     Attributes:
         model: its name.
         originals: each sample's class and image.
-        rows: for each attack its name, the change that is shown at full strength, and a tile for
-            each sample. The change is None if no adversarial was found, and so is the tile.
+        rows: for each attack its name, and a tile for each sample. The tile is None if no
+            adversarial was found.
     """
 
     model: str
-    originals: list[tuple[str, np.ndarray]]
-    rows: list[tuple[str, float | None, list[Tile | None]]]
+    originals: list[tuple[str, Picture]]
+    rows: list[tuple[str, list[Tile | None]]]
 
 
-def sheets(one: LoadedRun, models_together: int = 1) -> list[Sheet]:
-    """Pictures of a run. Empty if the samples are not images or no adversarial was found.
+def sheets(one: LoadedRun) -> list[Sheet]:
+    """Pictures of samples of different classes with the adversarials of all attacks.
 
-    Args:
-        one: the run.
-        models_together: number of models in the report. With more models, fewer samples of each are
-            shown.
+    Empty if the samples are not images or no adversarial was found.
     """
     examples = one.examples
-    shape = one.run["data"]["shape"]
-    if (
-        examples is None
-        or len(shape) != 3
-        or shape[0] not in (1, 3)
-        or not any(examples.found.values())
-    ):
+    if examples is None or not are_images(one.run) or not any(examples.found.values()):
         return []
     models, attacks = (list(dict.fromkeys(names)) for names in zip(*examples.found, strict=True))
-    shown = _shown(examples, max(2, COLUMNS // models_together))
-    scales = {attack: max(_changes(examples, attack, shown), default=None) for attack in attacks}
-    return [_sheet(examples, model, shown, scales, one.run) for model in models]
-
-
-def _sheet(
-    examples: Examples,
-    model: str,
-    shown: Sequence[int],
-    scales: Mapping[str, float | None],
-    run: Mapping[str, Any],
-) -> Sheet:
-    names = run["data"]["class_names"]
-    rows: list[tuple[str, float | None, list[Tile | None]]] = []
-    for attack, scale in scales.items():
-        kept = examples.found.get((model, attack), {})
-        found = [(examples.originals[position].numpy(), kept.get(position)) for position in shown]
-        tiles = [
-            None if one is None else _tile(image, one, scale or 0.0, names, run)
-            for image, one in found
-        ]
-        rows.append((attack, scale, tiles))
-    originals = [
-        (
-            class_name(examples.labels[position], names),
-            _pixels(examples.originals[position].numpy(), run),
-        )
-        for position in shown
-    ]
-    return Sheet(model, originals, rows)
-
-
-def _shown(examples: Examples, most: int) -> list[int]:
-    """At most ``most`` samples with the most adversarials, in their own order."""
-    finds = {
-        position: sum(position in kept for kept in examples.found.values())
-        for position in examples.index
-    }
-    best = sorted(examples.index, key=lambda position: -finds[position])[:most]
-    return [position for position in examples.index if position in best]
-
-
-def _changes(examples: Examples, attack: str, shown: Sequence[int]) -> list[float]:
-    """Largest change of a coordinate in each shown adversarial of the attack, over all models."""
     return [
-        float((found.x - examples.originals[position]).abs().max())
-        for (_, name), kept in examples.found.items()
-        if name == attack
-        for position, found in kept.items()
-        if position in shown
+        make_sheet(
+            one,
+            model,
+            examples.index,
+            {attack: examples.found.get((model, attack), {}) for attack in attacks},
+        )
+        for model in models
     ]
 
 
-def _tile(
-    image: np.ndarray,
-    found: Found,
-    scale: float,
-    names: Sequence[str] | None,
-    run: Mapping[str, Any],
-) -> Tile:
+def are_images(run: Mapping[str, Any]) -> bool:
+    """Return True if the samples of a run are images of one or three channels."""
+    shape = run["data"]["shape"]
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
+def make_sheet(
+    one: LoadedRun,
+    model: str,
+    positions: Sequence[int],
+    rows: Mapping[str, Mapping[int, Found]],
+    side: int = SIDE,
+) -> Sheet:
+    """Return a sheet of some samples of a run.
+
+    Args:
+        one: the run, with examples.
+        model: name of the model.
+        positions: of the samples.
+        rows: by name of a row, the adversarial by position.
+        side: most pixels of an image. Of larger images every k-th pixel is shown.
+    """
+    if one.examples is None:
+        raise RuntimeError("a run without examples has no sheet")
+    names = one.run["data"]["class_names"]
+    originals = {position: one.examples.originals[position].numpy() for position in positions}
+    return Sheet(
+        model,
+        [
+            (class_name(one.examples.labels[position], names), _picture(image, one.run, side))
+            for position, image in originals.items()
+        ],
+        [
+            (
+                row,
+                [
+                    _tile(image, kept[position], one.run, side) if position in kept else None
+                    for position, image in originals.items()
+                ],
+            )
+            for row, kept in rows.items()
+        ],
+    )
+
+
+def _tile(image: np.ndarray, found: Found, run: Mapping[str, Any], side: int) -> Tile:
     adversarial = found.x.numpy()
-    change = _small((adversarial - image) / max(scale, 1e-12))
-    if len(change) == 1:  # white is no change
-        strength = np.abs(change[0])[..., None]
-        colours = 1 - strength * (1 - np.where(change[0][..., None] > 0, RED, BLUE))
-    else:  # grey is no change
-        colours = 0.5 + change.transpose(1, 2, 0) / 2
-    label = class_name(found.label, names)
-    return Tile(_pixels(adversarial, run), _bytes(colours), label, found.distance, found.success)
-
-
-def _pixels(image: np.ndarray, run: Mapping[str, Any]) -> np.ndarray:
-    """(H, W) or (H, W, 3) uint8 of an image (C, H, W) in the box."""
     lower, upper = run["settings"]["clip_values"]
-    small = _small((image - lower) / (upper - lower))
-    return _bytes(small[0] if len(small) == 1 else small.transpose(1, 2, 0))
+    change = (adversarial - image) / (upper - lower)
+    room = 1.0 if len(change) == 1 else 0.5  # up to full colour, or from grey to black or white
+    factor = max(1, int(room / max(float(np.abs(change).max()), 1e-6) + 1e-3))
+    strong = np.clip(_small(change, side) * factor, -room, room)
+    if len(change) == 1:  # white is no change
+        strength = np.abs(strong[0])[..., None]
+        colours = 1 - strength * (1 - np.where(strong[0][..., None] > 0, RED, BLUE))
+    else:  # grey is no change
+        colours = 0.5 + strong.transpose(1, 2, 0)
+        if max(strong.shape[1:]) > SIDE:
+            colours = np.round(colours * LEVELS) / LEVELS
+    return Tile(
+        _picture(adversarial, run, side),
+        Picture(_bytes(colours)),
+        factor,
+        class_name(found.label, run["data"]["class_names"]),
+        found.distance,
+        found.success,
+    )
 
 
-def _small(image: np.ndarray) -> np.ndarray:
-    """(C, H, W), every k-th pixel, at most ``SIDE`` a side.
+def _picture(image: np.ndarray, run: Mapping[str, Any], side: int) -> Picture:
+    """Return the picture of an image (C, H, W) in the box."""
+    lower, upper = run["settings"]["clip_values"]
+    small = _small((image - lower) / (upper - lower), side)
+    return Picture(_bytes(small[0] if len(small) == 1 else small.transpose(1, 2, 0)))
+
+
+def _small(image: np.ndarray, side: int) -> np.ndarray:
+    """(C, H, W), every k-th pixel, at most ``side`` a side.
 
     An average would hide a perturbation that alternates.
     """
-    step = -(-max(image.shape[1:]) // SIDE)
+    step = -(-max(image.shape[1:]) // side)
     return image[:, ::step, ::step]
 
 
@@ -173,23 +237,20 @@ def _bytes(colours: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def encode(pixels: np.ndarray) -> bytes:
-    """Content of a PNG file with these pixels."""
-    from PIL import Image
+def mosaic(pictures: Sequence[Sheet], side: int = SIDE, none: str = "none found") -> bytes:
+    """All sheets below each other in one PNG file, with names.
 
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "png")
-    return content.getvalue()
-
-
-def mosaic(pictures: Sequence[Sheet]) -> bytes:
-    """All sheets below each other in one PNG file, with names."""
+    Args:
+        pictures: the sheets.
+        side: most pixels of an image in the file.
+        none: text where there is no adversarial.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     columns = max(len(sheet.originals) for sheet in pictures)
-    width = MARGIN + columns * (2 * SIDE + GAP)
-    height = sum(LINE + (1 + len(sheet.rows)) * (SIDE + LINE) for sheet in pictures) + GAP
+    width = MARGIN + columns * (2 * side + GAP)
+    height = sum(LINE + (1 + len(sheet.rows)) * (side + LINE) for sheet in pictures) + GAP
     canvas = np.full((height, width, 3), 255, dtype=np.uint8)
     with rc_context({**STYLE, "font.size": 8}):
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
@@ -197,73 +258,56 @@ def mosaic(pictures: Sequence[Sheet]) -> bytes:
         axes.set_axis_off()
         top = 0
         for sheet in pictures:
-            top = _paste_sheet(canvas, axes, sheet, top)
+            top = _paste_sheet(canvas, axes, sheet, top, side, none)
         axes.imshow(canvas, interpolation="nearest", aspect="auto", extent=(0, width, height, 0))
         return to_png(figure)
 
 
-def _paste_sheet(canvas: np.ndarray, axes: Axes, sheet: Sheet, top: int) -> int:
+def _paste_sheet(
+    canvas: np.ndarray, axes: Axes, sheet: Sheet, top: int, side: int, none: str
+) -> int:
     """Put a sheet onto the canvas and return the line below it."""
     axes.text(
         GAP, top + LINE / 2 + 4, short(sheet.model, 100), fontweight="bold", fontsize=9, va="center"
     )
     top += LINE
-    for column, (label, image) in enumerate(sheet.originals):
-        _paste(
-            canvas,
-            axes,
-            image,
-            top + LINE,
-            MARGIN + column * (2 * SIDE + GAP),
-            short(label, 20),
-            "black",
-        )
-    _name(axes, "original", top + LINE)
-    for attack, scale, tiles in sheet.rows:
-        top += LINE + SIDE
-        _name(axes, short(attack, 24) + ("" if scale is None else f"\n±{scale:.2g}"), top + LINE)
-        for column, tile in enumerate(tiles):
-            left = MARGIN + column * (2 * SIDE + GAP)
+    lefts = [MARGIN + column * (2 * side + GAP) for column in range(len(sheet.originals))]
+    for left, (label, image) in zip(lefts, sheet.originals, strict=True):
+        _paste(canvas, axes, image, top + LINE, left, side, short(label, 20))
+    _name(axes, "original", top + LINE, side)
+    for row, tiles in sheet.rows:
+        top += LINE + side
+        _name(axes, short(row, 24), top + LINE, side)
+        for left, tile in zip(lefts, tiles, strict=True):
             if tile is None:
-                axes.text(
-                    left + SIDE,
-                    top + LINE + SIDE / 2,
-                    "none found",
-                    color="#8a9099",
-                    ha="center",
-                    va="center",
-                )
-            else:
-                said = f"{short(tile.label, 14)} at {tile.distance:.3f}"
-                _paste(
-                    canvas,
-                    axes,
-                    tile.image,
-                    top + LINE,
-                    left,
-                    said,
-                    "black" if tile.success else "#8a9099",
-                )
-                _paste(canvas, axes, tile.change, top + LINE, left + SIDE)
-    return top + LINE + SIDE
+                x, y = left + side, top + LINE + side / 2
+                axes.text(x, y, none, color=GREY, ha="center", va="center")
+                continue
+            colour = "black" if tile.success else GREY
+            said = f"{short(tile.label, 14)} at {tile.distance:.3f}"
+            _paste(canvas, axes, tile.image, top + LINE, left, side, said, colour)
+            factor = f"x {tile.factor}"
+            _paste(canvas, axes, tile.change, top + LINE, left + side, side, factor, GREY)
+    return top + LINE + side
 
 
-def _name(axes: Axes, text: str, top: int) -> None:
-    axes.text(MARGIN - GAP, top + SIDE / 2, text, ha="right", va="center")
+def _name(axes: Axes, text: str, top: int, side: int) -> None:
+    axes.text(MARGIN - GAP, top + side / 2, text, ha="right", va="center")
 
 
 def _paste(
     canvas: np.ndarray,
     axes: Axes,
-    pixels: np.ndarray,
+    picture: Picture,
     top: int,
     left: int,
-    title: str = "",
+    side: int,
+    title: str,
     colour: str = "black",
 ) -> None:
-    """Enlarge a tile by a whole number and put it onto the canvas, its title above it."""
-    times = SIDE // max(pixels.shape[:2])
-    large = np.repeat(np.repeat(pixels, times, axis=0), times, axis=1)
+    """Enlarge a picture by a whole number and put it onto the canvas, its title above it."""
+    times = max(1, side // max(picture.pixels.shape[:2]))
+    large = np.repeat(np.repeat(picture.pixels, times, axis=0), times, axis=1)
     rows, columns = large.shape[:2]
     canvas[top : top + rows, left : left + columns] = large if large.ndim == 3 else large[..., None]
     axes.text(left, top - 3, title, color=colour)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import counted, radius
 from art_ext.evaluation.analysis.table import number, percent
-from art_ext.evaluation.report.pictures import encode
 from art_ext.evaluation.report.svg import palette
 
 if TYPE_CHECKING:
@@ -124,7 +123,6 @@ def _environment() -> Environment:
         "breaks": breaks,
         "counted": counted,
         "png": lambda content: base64.b64encode(content).decode("ascii"),
-        "encode": encode,
     }
     return environment
 
