@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from art_ext.data import Dataset, load_data
 from art_ext.evaluation import evaluate, load_run, merge
+from art_ext.evaluation.analysis.blocks import blocks_of
 from art_ext.evaluation.analysis.examples import (
     COLUMNS,
     KEPT_BYTES,
     Chosen,
+    Examples,
+    Found,
     choose_by_verdict,
     kept_successes,
 )
@@ -257,13 +264,13 @@ class TestPage:
         assert broken.nearest.factor == 12
         assert (held.position, held.nearest, held.outside) == (2, None, None)
         assert [attack for attack, _ in gallery.attacks.rows] == ["far", "near"]
-        (far, near) = (tiles[0] for _, tiles in gallery.attacks.rows)
+        far = gallery.attacks.rows[0][1][0]
         assert far is not None
         assert far.label == "cat"
         page = render([one])
         assert "true: <b>dog</b>, predicted: <b>eel</b>" in page
         assert "L-infinity distance 0.080, near" in page
-        assert "difference × 12" in page
+        assert "difference \u00d7 12" in page
         assert "held at eps 0.1" in page
         assert "the first 3 samples by position" in page
 

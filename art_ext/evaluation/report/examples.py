@@ -15,6 +15,7 @@ def section(material: Material) -> Section:
     pictures = [one.original for gallery in shown for one in gallery.examples]
     content = {
         "galleries": shown,
+        "models": len(material.verdicts),
         "images": any(are_images(one.run) for one in material.loaded),
         "grey": any(one.pixels.ndim == 2 for one in pictures),
         "coloured": any(one.pixels.ndim == 3 for one in pictures),

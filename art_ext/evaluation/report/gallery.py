@@ -10,7 +10,7 @@ import numpy as np
 
 from art_ext.evaluation.analysis.blocks import NORMS
 from art_ext.evaluation.analysis.examples import COLUMNS, Examples, choose_by_verdict
-from art_ext.evaluation.analysis.rejection import has_detector
+from art_ext.evaluation.analysis.radii import has_detector
 from art_ext.evaluation.report.pictures import Picture, Sheet, Tile, are_images, make_sheet
 
 if TYPE_CHECKING:
