@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from art_ext.core.wording import counted, radius
+from art_ext.core.wording import class_name, counted, radius
 from art_ext.evaluation.analysis.blocks import NORMS
 from art_ext.evaluation.analysis.table import Verdict, decisive, percent
 from art_ext.evaluation.report import svg
 from art_ext.evaluation.report.canvas import INK, SOFT, STYLE, short
 from art_ext.evaluation.report.painting import paint
-from art_ext.evaluation.report.pictures import class_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
