@@ -21,6 +21,6 @@ def demo(
     with explained("run the same command again: the demo begins again"):
         from art_ext.evaluation.demo import run_demo
 
-        with watching(quiet) as watcher:
+        with watching(quiet, brief=True) as watcher:
             outcome = run_demo(out, seed=seed, watcher=watcher)
         show(outcome, quiet)

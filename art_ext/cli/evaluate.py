@@ -71,7 +71,7 @@ def evaluate(context: typer.Context, **options: Any) -> None:
         store.names()  # an object store answers, or tells what is missing
         write = partial(_write_config, config.out, evaluation_toml(config))
         with (
-            watching(config.quiet, write) as watcher,
+            watching(config.quiet, write, dry_run=config.dry_run) as watcher,
             _stopped(),
             placed(options["config"], given=given, attack="attacks"),
         ):

@@ -192,6 +192,11 @@ def explained(go_on: str = "run the same command again") -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
+def is_first_process() -> bool:
+    """Return True unless a launcher such as torchrun has started an earlier process."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
+
+
 def shard_and_device(
     shard: str | None, device: str | None
 ) -> tuple[tuple[int, int] | None, str | None]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from art_ext.cli.shared import judge
+from art_ext.cli.shared import is_first_process, judge
 from art_ext.cli.terminal import fitted_markdown
 
 if TYPE_CHECKING:
     from art_ext.evaluation import Outcome, Watcher
+    from art_ext.evaluation.execution.estimate import Estimate
+    from art_ext.evaluation.execution.progress import RunState
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}{postfix}]"
 
@@ -28,15 +29,26 @@ KEPT = (
 
 
 @contextmanager
-def watching(quiet: bool, begun: Callable[[], None] | None = None) -> Iterator[Watcher]:
+def watching(
+    quiet: bool,
+    begun: Callable[[], None] | None = None,
+    *,
+    dry_run: bool = False,
+    brief: bool = False,
+) -> Iterator[Watcher]:
     """Yield the progress observer, silent or with a bar. Warnings are shown either way.
+
+    Of several processes of a launcher, the first one shows the bar.
 
     Args:
         quiet: no bar.
         begun: function called before the first attack, or after the first chunk of workers. The
             run folder exists then.
+        dry_run: the plan of the run is the result, which is printed whatever ``quiet`` says.
+        brief: of the plan, only the line on all attacks.
     """
-    from art_ext.core.wording import counted, radius
+    from art_ext.cli.progress import Line
+    from art_ext.core.wording import counted
     from art_ext.evaluation import Watcher
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
@@ -53,6 +65,11 @@ def watching(quiet: bool, begun: Callable[[], None] | None = None) -> Iterator[W
             paid = f", cost at most {cost:.6g}" if cost else ""
             typer.echo(f"{model}: at most {rows:,} rows to send{paid}, but for retries", err=True)
 
+        def planned(self, estimate: Estimate) -> None:
+            if dry_run:
+                for line in estimate.lines():
+                    typer.echo(line)
+
         def start(self, model: str, attack: str, eps: float, samples: int) -> None:
             self.begin()
 
@@ -68,10 +85,12 @@ def watching(quiet: bool, begun: Callable[[], None] | None = None) -> Iterator[W
         return
     from tqdm import tqdm
 
-    class Bar(Begun):
-        """A line per clean accuracy, and a bar per attack."""
+    first = is_first_process()
 
-        bar: tqdm[Any] | None = None
+    class Bar(Begun):
+        """A line per clean accuracy, the plan, and one bar for the whole run."""
+
+        line: Line | None = None
         steps: tqdm[Any] | None = None  # of the units of a run on limits
 
         def training(self, model: str, samples: int) -> None:
@@ -80,26 +99,16 @@ def watching(quiet: bool, begun: Callable[[], None] | None = None) -> Iterator[W
         def clean(self, model: str, accuracy: float) -> None:
             typer.echo(f"{model}: clean accuracy {100 * accuracy:.1f} %")
 
-        def start(self, model: str, attack: str, eps: float, samples: int) -> None:
-            super().start(model, attack, eps, samples)
-            self.close()
-            # a log file gets a line now and then, a terminal a bar that moves
-            pause = 0.2 if sys.stderr.isatty() else 10
-            title = f"{model}, {attack}, eps {radius(eps)}"
-            self.bar = tqdm(total=samples, desc=title, bar_format=BAR, mininterval=pause)
+        def planned(self, estimate: Estimate) -> None:
+            super().planned(estimate)
+            if first and not dry_run:
+                for line in estimate.lines()[-1 if brief else 0 :]:
+                    typer.echo(line, err=True)
+                self.line = Line()
 
-        def progress(self, done: float, robust: float) -> None:
-            if self.bar is not None:
-                self.bar.set_postfix_str(f"robust <= {100 * robust:.1f} %", refresh=False)
-                self.bar.update(done - self.bar.n)
-
-        def chunks(self, done: int, total: int, robust: Mapping[str, float]) -> None:
-            super().chunks(done, total, robust)
-            if self.bar is None:
-                self.bar = tqdm(total=total, desc="chunks", bar_format=BAR)
-            shares = ", ".join(f"{100 * share:.1f} %" for share in robust.values())
-            self.bar.set_postfix_str(f"robust {shares}" if shares else "", refresh=False)
-            self.bar.update(done - self.bar.n)
+        def run(self, state: RunState) -> None:
+            if self.line is not None:
+                self.line.show(state)
 
         def units(self, done: int, total: int) -> None:
             if self.steps is None:
@@ -108,9 +117,10 @@ def watching(quiet: bool, begun: Callable[[], None] | None = None) -> Iterator[W
             self.steps.update(done - self.steps.n)
 
         def close(self) -> None:
-            for one in (self.bar, self.steps):
+            for one in (self.line, self.steps):
                 if one is not None:
                     one.close()
+            self.line = None
 
     bar = Bar()
     try:

@@ -164,7 +164,8 @@ class EvaluationConfig(DataOptions):
     )
     dry_run: bool = option(
         False,
-        "Print the largest number of rows and the largest cost of services, and stop.",
+        "Print the most rows and the time of each attack, and the largest cost of services, and"
+        " stop. Nothing is written.",
         hosts=COMMAND,
     )
     trackers: tuple[str, ...] = option(

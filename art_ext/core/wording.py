@@ -16,6 +16,16 @@ def with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
+def duration(seconds: float) -> str:
+    """Return a time as text, of at least 0.1 s: 0.4 s, 12 s, 3.5 min or 40 h."""
+    unit, length = "h", 3600.0
+    if seconds < 100 * 60:
+        unit, length = ("s", 1.0) if seconds < 100 else ("min", 60.0)
+    value = max(seconds, 0.1) / length
+    short = f"{value:.0f}" if value >= 9.95 else f"{value:.1f}".removesuffix(".0")
+    return f"{short} {unit}"
+
+
 def radius(eps: float) -> str:
     """Return a radius as text: 8/255 for a whole number of grey levels, a decimal otherwise."""
     levels = round(eps * 255)

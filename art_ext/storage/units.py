@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from art_ext.core.wording import radius
 from art_ext.storage.chunks import ChunkFiles, ChunkWriter
 from art_ext.storage.store import Store
 
@@ -34,6 +35,11 @@ class Unit:
     attack: str
     radii: tuple[float, ...]
     samples: tuple[int, int]
+
+    @property
+    def title(self) -> str:
+        """Model, attack and largest radius, as a person reads them."""
+        return f"{self.model}, {self.attack}, eps {radius(self.radii[-1])}"
 
 
 def plan(

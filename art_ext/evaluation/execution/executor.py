@@ -40,7 +40,8 @@ class Distribution:
         names: name of each chunk in messages.
         complete: function of a chunk's number. True if the run folder holds all of it.
         watcher: observer of the progress.
-        succeeded: function that is called with the number of each chunk that is done.
+        succeeded: function that is called with the number of each chunk that is done, and by model
+            the robust accuracy so far.
     """
 
     workers: Workers
@@ -49,7 +50,7 @@ class Distribution:
     names: Mapping[int, str]
     complete: Callable[[int], bool]
     watcher: Watcher
-    succeeded: Callable[[int], None] = lambda number: None
+    succeeded: Callable[[int, Mapping[str, float]], None] = lambda number, robust: None
 
     def run(self) -> None:
         """Do the chunks.
@@ -122,7 +123,7 @@ class Distribution:
             self._robust[model] += robust
         shares = {model: self._robust[model] / count for model, count in self._samples.items()}
         self.watcher.chunks(self._done, len(self.names), shares)
-        self.succeeded(ended.number)
+        self.succeeded(ended.number, shares)
 
     def _lost(self, numbers: tuple[int, ...], error: BaseException) -> None:
         """Count a failed attempt of the chunk whose worker died. The later ones are free of it."""

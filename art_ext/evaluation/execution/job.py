@@ -26,6 +26,8 @@ from art_ext.models.remote import RemoteClassifier, Usage
 
 if TYPE_CHECKING:
     from art_ext.evaluation.execution.detection import Detection
+    from art_ext.evaluation.execution.estimate import Estimate
+    from art_ext.evaluation.execution.progress import RunState
     from art_ext.evaluation.panel.attack import Attack, Settings
     from art_ext.evaluation.panel.detectors import Planned
 
@@ -237,6 +239,12 @@ class Watcher:
 
     def clean(self, model: str, accuracy: float) -> None:
         """Clean accuracy of a model on this process's samples."""
+
+    def planned(self, estimate: Estimate) -> None:
+        """Rows and time that the run takes at most, before its first attack."""
+
+    def run(self, state: RunState) -> None:
+        """Progress of the whole run, and the time that is left."""
 
     def service(self, model: str, rows: int | None, cost: float | None) -> None:
         """Largest number of rows that a service is sent, and their cost, before the first one.

@@ -32,6 +32,7 @@ from art_ext.evaluation.execution.engines import (
     started,
     workers_of,
 )
+from art_ext.evaluation.execution.estimate import estimate_run
 from art_ext.evaluation.execution.executor import Distribution
 from art_ext.evaluation.execution.finish import Outcome, finish
 from art_ext.evaluation.execution.job import Blueprint, Job, Rebuild, Watcher
@@ -48,6 +49,7 @@ from art_ext.evaluation.execution.models import (
     resolve_models,
     samples_of,
 )
+from art_ext.evaluation.execution.progress import follow
 from art_ext.evaluation.execution.services import (
     CHUNK_SIZE,
     announce,
@@ -188,7 +190,8 @@ def evaluate(
         rebuild: function without arguments by which a worker builds models and data, a mapping of
             names to models and a ``Dataset``. It must be a function of a module, or a ``partial``
             of one.
-        dry_run: tell the watcher what each service costs at most, and do nothing.
+        dry_run: tell the watcher which rows and how much time the attacks take at most, and what
+            each service costs, and write nothing. Each model is timed on one batch.
         trackers: ``"tensorboard"``, ``"wandb"`` and ``"mlflow"``, or some of them. They get the
             robust accuracy so far after each chunk, and the table, warnings and report at the end.
             They need the extra ``train``.
@@ -225,6 +228,10 @@ def evaluate(
             Finished units are kept.
     """
     require_report()
+    if dry_run and overwrite:
+        raise ValueError(
+            "dry_run writes nothing, and overwrite replaces an earlier run: give one of the two"
+        )
     check_flag("adaptive", adaptive)
     check_flag("members", members)
     chosen_trackers = Trackers(trackers, tracker_args, out)
@@ -336,6 +343,8 @@ def evaluate(
     parts_of_run = [folder.chunks[number] for number in numbers]
     announce(job, parts_of_run, work.watcher, fitting, processes)
     if dry_run:
+        if watcher is not None:
+            watcher.planned(estimate_run(job, parts_of_run, 1 if crew is None else crew.number))
         return Outcome(folder.path, [], missing=len(folder.units()))
     with closing(chosen_trackers):
         tracked = TrackedRun(chosen_trackers, folder, driver=first == 0)
@@ -345,6 +354,8 @@ def evaluate(
             with stopping(job, folder):
                 work.begin(numbers if whole else numbers[:1], overwrite)
                 tracked.begin()
+                if watcher is not None:
+                    follow(work, numbers)
                 for number in numbers:
                     work.do(number)
                     tracked.chunk(number)
@@ -358,7 +369,7 @@ def evaluate(
                 tuple(one.for_workers() for one in planned),
                 source,
             )
-            _distribute(crew, blueprint, work, numbers, overwrite, tracked)
+            _distribute(crew, blueprint, work, numbers, overwrite, tracked, watcher is not None)
         if ensembles and (first == 0 or not folder.missing()):
             measure_transfer(folder, ensembles, data, settings)
         outcome = finish(folder, page.write_report, time.perf_counter() - begun)
@@ -373,6 +384,7 @@ def _distribute(
     numbers: Sequence[int],
     overwrite: bool,
     tracked: TrackedRun,
+    watched: bool,
 ) -> None:
     """Do the missing chunks of a run on workers."""
     folder = work.folder
@@ -400,8 +412,16 @@ def _distribute(
     with stopping(work.job, folder), started(crew, folder.path.absolute()) as begun:
         work.begin(numbers[:1], overwrite)
         tracked.begin([number for number in numbers if number not in names])
+        if watched:
+            follow(work, numbers, crew.number)
+
+        def succeeded(number: int, robust: Mapping[str, float]) -> None:
+            tracked.chunk(number)
+            if work.progress is not None:
+                work.progress.end_chunk(number, min(robust.values(), default=None))
+
         task = ChunkTask(content, blueprint.key, place, begun.threads)
-        Distribution(crew, begun, task, names, folder.complete, work.watcher, tracked.chunk).run()
+        Distribution(crew, begun, task, names, folder.complete, work.watcher, succeeded).run()
 
 
 def _panel(

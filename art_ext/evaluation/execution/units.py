@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from art_ext.evaluation.execution.detection import Detection
+    from art_ext.evaluation.execution.progress import RunProgress
 
 # of a result, what is spread over a chunk of which only some samples were attacked
 _SPREAD = (
@@ -69,9 +70,7 @@ def run_unit(job: Job, chunk: Chunk, unit: Unit, attack: Attack, tally: Tally) -
     model = job.models[unit.model]
     clean = chunk.clean[unit.model]
     eps = unit.radii[-1]
-    wanted = clean.attackable
-    if job.mode == "cascade":
-        wanted = wanted & ~clean.wrong & ~clean.successes[unit.radii[0]]
+    wanted = samples_to_attack(job, clean, unit)
     index = wanted.nonzero().squeeze(1)
     x = chunk.x
     begun = time.perf_counter()
@@ -96,6 +95,14 @@ def run_unit(job: Job, chunk: Chunk, unit: Unit, attack: Attack, tally: Tally) -
     facts = [_facts_of(attack.name, one, index + chunk.samples.start) for one in found]
     images = keep_images(job, chunk, model, result, succeeded(records, unit))
     return Done(records, images, facts[0] if facts else None)
+
+
+def samples_to_attack(job: Job, clean: CleanPass, unit: Unit) -> Tensor:
+    """(K,) bool, the samples that a unit attacks: in a cascade those without a success so far."""
+    wanted = clean.attackable
+    if job.mode == "cascade":
+        wanted = wanted & ~clean.wrong & ~clean.successes[unit.radii[0]]
+    return wanted
 
 
 def adversarial_before(job: Job, clean: CleanPass, eps: float) -> Tensor:
@@ -124,6 +131,15 @@ def _at_largest(records: pa.Table, unit: Unit) -> tuple[Tensor, Tensor]:
     column = success_column(records.column_names)
     success, already = (records[name].to_numpy()[given] for name in (column, "already_adversarial"))
     return torch.from_numpy(success), torch.from_numpy(already)
+
+
+def rows_of(records: pa.Table, unit: Unit) -> tuple[int, int]:
+    """Return the rows forward, those in vain included, and backward in the records of a unit."""
+    rows = records.slice(0, unit.samples[1] - unit.samples[0])
+    forward, wasted, backward = (
+        int(rows[name].to_numpy().sum()) for name in ("queries", "wasted_rows", "gradients")
+    )
+    return forward + wasted, backward
 
 
 def _spread(
@@ -281,15 +297,24 @@ class Tally:
         watcher: observer of the progress.
         radii: radii of the units, ascending.
         cost: expected queries of a sample without a success.
+        overall: progress of the whole run. None: nobody watches it.
     """
 
-    def __init__(self, watcher: Watcher, radii: Sequence[float], cost: int) -> None:
+    def __init__(
+        self,
+        watcher: Watcher,
+        radii: Sequence[float],
+        cost: int,
+        overall: RunProgress | None = None,
+    ) -> None:
         self.watcher = watcher
+        self.overall = overall
         self.radii = radii
         self.cost = cost
         # of the chunks that have ended
         self.samples = 0
         self.successes = 0
+        self.attacked = torch.zeros(0, dtype=torch.int64)
 
     def begin(self, attacked: Tensor, adversarial: Tensor) -> None:
         """Start of the attack on a chunk.
@@ -342,11 +367,16 @@ class Tally:
         self.samples += len(adversarial)
         self.successes += int(adversarial.sum())
         self.done = self.done[:0]
+        self.attacked = self.attacked[:0]
 
     def _notify(self) -> None:
         samples = self.samples + len(self.done)
         successes = self.successes + int(self.adversarial.sum())
-        self.watcher.progress(self.samples + float(self.done.sum()), 1 - successes / samples)
+        robust = 1 - successes / samples
+        self.watcher.progress(self.samples + float(self.done.sum()), robust)
+        if self.overall is not None:
+            work = self.done[self.attacked]
+            self.overall.within(float(work.mean()) if len(work) else 1.0, robust)
 
 
 def keep_images(

@@ -35,7 +35,14 @@ from art_ext.evaluation.execution.job import (
     identity_of_job,
 )
 from art_ext.evaluation.execution.services import usage_of
-from art_ext.evaluation.execution.units import Tally, adversarial_before, ended, run_unit
+from art_ext.evaluation.execution.units import (
+    Tally,
+    adversarial_before,
+    ended,
+    rows_of,
+    run_unit,
+    samples_to_attack,
+)
 from art_ext.evaluation.panel.attack import Settings
 from art_ext.models.factory import digest_of_file
 from art_ext.models.remote import Usage
@@ -48,6 +55,8 @@ from art_ext.storage.units import Unit
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from art_ext.evaluation.execution.progress import RunProgress
 
 
 @dataclass(eq=False)
@@ -64,6 +73,7 @@ class Work:
         samples: number of samples of this process, for the watcher.
         numbers: of the chunks that this process will do, in their order, to read ahead.
         fitting: data and rates by which detectors are fitted. None: they are loaded.
+        progress: of the whole run. None: nobody watches it.
     """
 
     job: Job
@@ -72,6 +82,7 @@ class Work:
     samples: int
     numbers: Sequence[int] = ()
     fitting: Fitting | None = None
+    progress: RunProgress | None = None
     _clean: dict[int, Chunk] = field(default_factory=dict)
     _tallies: dict[int, Tally] = field(default_factory=dict)
 
@@ -143,16 +154,22 @@ class Work:
         clean = chunk.clean[unit.model]
         self.watcher.start(unit.model, unit.attack, radii[-1], self.samples)
         if place not in self._tallies:
-            self._tallies[place] = Tally(self.watcher, radii, attack.cost(self.job.settings))
+            cost = attack.cost(self.job.settings)
+            self._tallies[place] = Tally(self.watcher, radii, cost, self.progress)
         tally = self._tallies[place]
         done = None
         if place in writer.tables:
             records = writer.tables[place]
             tally.skip(ended(records, unit), adversarial_before(self.job, clean, radii[-1]))
         else:
+            if self.progress is not None:
+                number = int(samples_to_attack(self.job, clean, unit).sum())
+                self.progress.begin(chunk.number, place, number, unit.title)
             with scope(unit.name):
                 done = run_unit(self.job, chunk, unit, attack, tally)
             records = done.records
+            if self.progress is not None:
+                self.progress.end(*rows_of(records, unit))
         clean.count(records, chunk.samples.start)
         if done is not None:
             # originals before adversarials, so that a write has both

@@ -235,7 +235,6 @@ def limits(
         evaluate,
         resolved,
         samples,
-        folder.attacks,
         eps=radii,
         attacks=chosen,
         mode="independent",
@@ -257,12 +256,13 @@ def limits(
         rebuild=rebuild,
         generator=source,
     )
-    attack(dry_run=True, overwrite=overwrite)  # its checks, before anything is written
+    # its checks, before anything is written, and whatever an earlier run has left
+    attack(out=f"{folder.attacks}-of-a-dry-run", dry_run=True)
     folder.begin(configuration, overwrite)
     if data is None and isinstance(samples, Dataset):
         own_samples.store(folder, samples)
     observer = watcher or Watcher()
-    attack(watcher=watcher)
+    attack(out=folder.attacks, watcher=watcher)
     units = units_of(settings, classes, list(named))
     if crew is None or rebuild is None:
         do_units(units, folder, images_of, named, settings, observer)

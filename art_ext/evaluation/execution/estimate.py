@@ -1,0 +1,188 @@
+"""Rows and time that a run takes at most, before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from art_ext.core.attacks.engine.planning import PlannedRows, planning
+from art_ext.core.checks import listed
+from art_ext.core.oracle import Model
+from art_ext.core.wording import counted, duration
+from art_ext.errors import describe
+from art_ext.evaluation.execution.job import Job
+from art_ext.evaluation.execution.timing import RowTime, time_rows
+from art_ext.evaluation.panel.attack import Attack, AttackRequest
+from art_ext.models.remote import RemoteClassifier
+
+NO_TIME = "time unknown"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """An attack on a model at the radii that it serves in one run.
+
+    Attributes:
+        model, attack: names.
+        rows: most rows of a sample. None: the attack states no plan.
+        seconds: of a sample at most. None: unknown.
+    """
+
+    model: str
+    attack: str
+    rows: PlannedRows | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Rows and time of a run at most, where no sample ends early.
+
+    Attributes:
+        runs: in the order of the units of a chunk.
+        samples: number of samples of this process.
+        workers: that share the samples.
+        times: by model, the cost of a row.
+        reasons: by model, the reason why its rows were not timed.
+    """
+
+    runs: tuple[PlannedRun, ...]
+    samples: int
+    workers: int
+    times: Mapping[str, RowTime]
+    reasons: Mapping[str, str]
+
+    def lines(self) -> list[str]:
+        """Return a line for each attack, and one for all of them."""
+        attacks = list(dict.fromkeys(run.attack for run in self.runs))
+        found = [self._line(attack) for attack in attacks]
+        reasons = [f"{model} is not timed: {reason}" for model, reason in self.reasons.items()]
+        return [*found, self._total(), *reasons]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all attacks whose time is known, over all samples and workers."""
+        return self._seconds([run for run in self.runs if run.seconds is not None])
+
+    def _seconds(self, runs: Sequence[PlannedRun]) -> float:
+        return sum(run.seconds or 0.0 for run in runs) * self.samples / self.workers
+
+    def _line(self, attack: str) -> str:
+        runs = [run for run in self.runs if run.attack == attack]
+        rows = _of_a_sample(runs)
+        if rows is None:
+            return f"{attack}: rows and time unknown"
+        unknown = any(run.seconds is None for run in runs)
+        spent = NO_TIME if unknown else f"about {duration(self._seconds(runs))}"
+        return (
+            f"{attack}: at most {rows.forward:,} forward and {rows.backward:,} backward rows a"
+            f" sample, {spent}"
+        )
+
+    def _total(self) -> str:
+        unknown = list(dict.fromkeys(run.attack for run in self.runs if run.seconds is None))
+        models = len({run.model for run in self.runs})
+        each = f" and {models} models" if models > 1 else ""
+        shared = f", shared by {counted(self.workers, 'worker')}" if self.workers > 1 else ""
+        whole = f"for {counted(self.samples, 'sample')}{each}{shared}"
+        if len(unknown) == len({run.attack for run in self.runs}):
+            return f"in all {whole}: {NO_TIME}"
+        without = f", without {listed(unknown)}, whose time is unknown" if unknown else ""
+        return f"in all about {duration(self.seconds)} {whole}{without}"
+
+
+def _of_a_sample(runs: Sequence[PlannedRun]) -> PlannedRows | None:
+    """Return the rows of a sample over all radii, of the model that takes the most. None: unknown.
+
+    Args:
+        runs: of one attack.
+    """
+    by_model: dict[str, PlannedRows] = {}
+    for run in runs:
+        if run.rows is None:
+            return None
+        by_model[run.model] = by_model.get(run.model, PlannedRows(0)).plus(run.rows)
+    return max(by_model.values(), key=lambda rows: (rows.forward, rows.backward))
+
+
+def estimate_run(job: Job, chunks: Sequence[tuple[int, int]], workers: int = 1) -> Estimate:
+    """Return what a run takes at most. Each model is timed on the samples of one batch.
+
+    Args:
+        job: of the run.
+        chunks: first and one past the last sample of each chunk of this process.
+        workers: that share the work.
+    """
+    times: dict[str, RowTime] = {}
+    reasons: dict[str, str] = {}
+    for name, model in job.models.items():
+        same = next((one for one in times if job.models[one] is model), None)
+        if same is not None:
+            times[name] = times[same]
+            continue
+        found = _timed(job, model, chunks)
+        if isinstance(found, RowTime):
+            times[name] = found
+        else:
+            reasons[name] = found
+    runs = tuple(
+        _planned(job, name, attack, radii, times.get(name))
+        for name, attack, radii in job.attack_runs
+    )
+    samples = sum(end - start for start, end in chunks)
+    return Estimate(runs, samples, workers, times, reasons)
+
+
+def _timed(job: Job, model: Model, chunks: Sequence[tuple[int, int]]) -> RowTime | str:
+    """Return the time of a row, or the reason why it is unknown."""
+    if isinstance(model, RemoteClassifier):
+        return "a service answers in its own time"
+    if not chunks:
+        return "this process has no samples"
+    start, end = chunks[0]
+    gradients = any(attack.access == "gradients" for attack in job.panel)
+    try:
+        x, _ = job.data.rows(start, min(end, start + job.settings.batch_size))
+        return time_rows(model, x, job.settings, gradients)
+    except Exception as error:
+        # the model is the user's, and the run itself will tell
+        return describe(error)
+
+
+def _planned(
+    job: Job, name: str, attack: Attack, radii: Sequence[float], row: RowTime | None
+) -> PlannedRun:
+    rows = _rows(job, name, attack, radii[-1], None if row is None else row.classes)
+    if rows is None or row is None or attack.resources:
+        return PlannedRun(name, attack.name, rows, None)
+    judged = 0 if job.detection is None else job.detection.planned[name].rows * len(radii)
+    # a detector sees each row that is differentiated together with its variants
+    variants = max(1, judged // len(radii)) if attack.aware_of else 1
+    return PlannedRun(
+        name, attack.name, rows, row.seconds(rows.forward + judged, rows.backward * variants)
+    )
+
+
+def _rows(
+    job: Job, name: str, attack: Attack, eps: float, classes: int | None
+) -> PlannedRows | None:
+    """Return the most rows of a sample. None: the attack states no plan."""
+    if not attack.checks_first:
+        return None
+    nothing = torch.zeros(0, *job.data.shape)
+    labels = torch.zeros(0, dtype=torch.int64)
+    resources = job.resources.rows(slice(0))
+    with planning(classes) as found:
+        attack.run(
+            AttackRequest(job.models[name], nothing, labels, eps, job.settings, resources=resources)
+        )
+    if found.rows is None or not attack.aware_of or job.detection is None:
+        return found.rows
+    # planned without the detector, which is fitted later
+    cost = job.detection.planned[name].rows
+    budget = attack.arguments.get("max_queries")
+    if budget is None and attack.bounded:
+        budget = job.settings.max_queries
+    return PlannedRows(cost * found.rows.forward, found.rows.backward).within(budget)

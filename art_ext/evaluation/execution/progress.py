@@ -1,0 +1,221 @@
+"""Share of a run that is done, and the time left: the estimate, corrected by what units took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from art_ext.evaluation.execution.estimate import Estimate, estimate_run
+
+if TYPE_CHECKING:
+    from art_ext.evaluation.execution.work import Work
+
+LEAST = 1e-9  # seconds of a sample, so that shares are defined
+BELIEVED = 0.02  # share of a unit after which its own time counts
+
+
+@dataclass(frozen=True)
+class RunState:
+    """The state of a run.
+
+    Attributes:
+        share: of the work that is done, in [0, 1]. It never falls.
+        left: seconds that the rest takes, by the estimate and by what units took.
+        current: what runs now, such as ``"net, rays, eps 8/255"``.
+        robust: largest robust accuracy that the finished work leaves to the model that is attacked
+            now. None: unknown.
+    """
+
+    share: float
+    left: float
+    current: str
+    robust: float | None
+
+
+@dataclass
+class _Pace:
+    """Seconds that work took, and those that it was estimated to take."""
+
+    took: float = 0.0
+    estimated: float = 0.0
+
+    def add(self, took: float, estimated: float) -> None:
+        self.took += took
+        self.estimated += estimated
+
+    def ratio(self, otherwise: float = 1.0) -> float:
+        return self.took / self.estimated if self.estimated > 0 else otherwise
+
+
+@dataclass
+class _Unit:
+    """The unit that runs now.
+
+    Attributes:
+        number: of its chunk.
+        place: in the plan.
+        attacked: number of its samples that are attacked.
+        begun: seconds at its start.
+        share: that is done.
+    """
+
+    number: int
+    place: int
+    attacked: int
+    begun: float
+    share: float = 0.0
+
+
+class RunProgress:
+    """Progress of a process through its units, weighted by their estimated cost.
+
+    A unit that has not begun takes what earlier units of its attack took for each attacked sample.
+    Without one, it takes what its rows would at the pace of all rows so far.
+
+    Args:
+        estimate: of the run.
+        chunks: by number, first and one past the last sample of each chunk of this process.
+        ended: by number of the chunk, the places of the units that ended before.
+        told: function that is called with each new state.
+        clock: returns seconds.
+    """
+
+    def __init__(
+        self,
+        estimate: Estimate,
+        chunks: Mapping[int, tuple[int, int]],
+        ended: Mapping[int, Collection[int]],
+        told: Callable[[RunState], None],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._estimate = estimate
+        self._told = told
+        self._clock = clock
+        self._weights = _weights(estimate)  # estimated seconds of a sample, by place
+        self._sizes = {number: end - start for number, (start, end) in chunks.items()}
+        places = range(len(self._weights))
+        self._waiting = {
+            number: [place for place in places if place not in ended.get(number, ())]
+            for number in chunks
+        }
+        self._rows = _Pace()  # of rows, which says how quick this machine is
+        self._paces = [_Pace() for _ in places]  # of attacked samples
+        self._parts = [1.0 for _ in places]  # share of the samples that is attacked
+        self._unit: _Unit | None = None
+        self._current = ""
+        self._robust: float | None = None
+        whole = sum(self._sizes.values()) * sum(self._weights)
+        self._earlier = max(whole - self._left() * estimate.workers, 0.0)
+        self._share = self._earlier / whole if whole > 0 else 1.0
+        self._begun = clock()
+
+    @property
+    def state(self) -> RunState:
+        """The present state."""
+        return RunState(self._share, self._left(), self._current, self._robust)
+
+    def begin(self, number: int, place: int, attacked: int, current: str) -> None:
+        """Start of a unit.
+
+        Args:
+            number: of its chunk.
+            place: of the attack in the plan.
+            attacked: number of samples that are attacked.
+            current: what runs.
+        """
+        self._unit = _Unit(number, place, attacked, self._clock())
+        self._current = current
+        part = attacked / self._sizes[number]
+        model = self._estimate.runs[place].model
+        for later in range(place, len(self._parts)):
+            # a later attack of a cascade is given no more samples
+            if later == place or (
+                self._estimate.runs[later].model == model and not self._paces[later].estimated
+            ):
+                self._parts[later] = part
+        self._tell()
+
+    def within(self, share: float, robust: float) -> None:
+        """Progress of the unit that runs: its share, and the robust accuracy that is left."""
+        if self._unit is not None:
+            self._unit.share = max(self._unit.share, min(share, 1.0))
+        self._robust = robust
+        self._tell()
+
+    def end(self, forward: int, backward: int) -> None:
+        """End of the unit that runs, after so many rows."""
+        unit = self._unit
+        if unit is None:
+            return
+        took = self._clock() - unit.begun
+        self._paces[unit.place].add(took, self._weights[unit.place] * unit.attacked)
+        row = self._estimate.times.get(self._estimate.runs[unit.place].model)
+        if row is not None:
+            self._rows.add(took, row.seconds(forward, backward))
+        self._waiting[unit.number].remove(unit.place)
+        self._unit = None
+        self._tell()
+
+    def end_chunk(self, number: int, robust: float | None) -> None:
+        """End of a chunk on a worker."""
+        ended = sum(self._weights[place] for place in self._waiting[number]) * self._sizes[number]
+        self._waiting[number] = []
+        # workers run side by side: what has ended took all of them until now
+        elapsed = (self._clock() - self._begun) * self._estimate.workers
+        self._rows = _Pace(elapsed, self._rows.estimated + ended)
+        self._robust = robust
+        self._tell()
+
+    def _left(self) -> float:
+        """Return the seconds that are left."""
+        total = sum(
+            self._left_of(number, place)
+            for number, places in self._waiting.items()
+            for place in places
+        )
+        return total / self._estimate.workers
+
+    def _left_of(self, number: int, place: int) -> float:
+        pace = self._paces[place].ratio(self._rows.ratio())
+        unit = self._unit
+        if unit is None or (unit.number, unit.place) != (number, place):
+            return self._weights[place] * self._sizes[number] * self._parts[place] * pace
+        spent = self._clock() - unit.begun
+        if unit.share >= BELIEVED:
+            return spent * (1 - unit.share) / unit.share
+        return max(self._weights[place] * unit.attacked * pace - spent, 0.0)
+
+    def _tell(self) -> None:
+        workers = self._estimate.workers
+        done = self._clock() - self._begun + self._earlier * self._rows.ratio() / workers
+        whole = done + self._left()
+        self._share = max(self._share, done / whole if whole > 0 else 1.0)
+        self._told(self.state)
+
+
+def follow(work: Work, numbers: Sequence[int], workers: int = 1) -> None:
+    """Tell the watcher of a run what its chunks take at most, and follow their progress.
+
+    Nothing is timed where all units have ended.
+
+    Args:
+        work: that has begun.
+        numbers: of the chunks of this process.
+        workers: that share them.
+    """
+    ended = work.folder.files.ended()
+    if all(len(ended.get(number, ())) == len(work.job.attack_runs) for number in numbers):
+        return
+    chunks = {number: work.folder.chunks[number] for number in numbers}
+    estimate = estimate_run(work.job, list(chunks.values()), workers)
+    work.watcher.planned(estimate)
+    work.progress = RunProgress(estimate, chunks, ended, work.watcher.run)
+
+
+def _weights(estimate: Estimate) -> list[float]:
+    """Return the seconds of a sample of each run of an attack. Unknown ones take the mean."""
+    known = [run.seconds for run in estimate.runs if run.seconds is not None]
+    mean = sum(known) / len(known) if known else 1.0
+    return [max(mean if run.seconds is None else run.seconds, LEAST) for run in estimate.runs]

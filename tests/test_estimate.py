@@ -1,0 +1,419 @@
+"""Time before a run, and the progress of the whole run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from art_ext.cli import app
+from art_ext.cli.progress import Line, described
+from art_ext.core.attacks.engine.planning import PlannedRows
+from art_ext.core.wording import duration
+from art_ext.data import Dataset
+from art_ext.evaluation import Attack, Watcher, evaluate, read_records
+from art_ext.evaluation.execution import timing
+from art_ext.evaluation.execution.estimate import Estimate, PlannedRun
+from art_ext.evaluation.execution.progress import RunProgress, RunState
+from art_ext.evaluation.execution.timing import RowTime, time_rows
+from art_ext.evaluation.panel.attack import Settings
+
+SETTINGS = Settings((0.1,), 50, "linf", True, "logits", (0.0, 1.0), 256, None, 0)
+
+
+class Constant(nn.Module):
+    """Returns the same scores for every input, and counts its rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = 0
+
+    def forward(self, rows: Tensor) -> Tensor:
+        self.rows += len(rows)
+        scores = torch.zeros(len(rows), 3)
+        scores[:, 0] = 2
+        return scores + 0 * rows.flatten(1).sum(dim=1, keepdim=True)
+
+
+def data(count: int = 12) -> Dataset:
+    x = torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    return Dataset("toys", x, torch.zeros(count, dtype=torch.int64))
+
+
+def nothing_found(model: Any, x: Tensor, y: Tensor, *, eps: float) -> Tensor:
+    """Return the inputs."""
+    return x
+
+
+class Told(Watcher):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.estimates: list[Estimate] = []
+        self.states: list[RunState] = []
+
+    def planned(self, estimate: Estimate) -> None:
+        self.estimates.append(estimate)
+
+    def run(self, state: RunState) -> None:
+        self.states.append(state)
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0.1 s"),
+        (0.44, "0.4 s"),
+        (12.2, "12 s"),
+        (2.0, "2 s"),
+        (210, "3.5 min"),
+        (5000, "83 min"),
+        (7200, "2 h"),
+        (400_000, "111 h"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+class TestEstimate:
+    def test_a_dry_run_tells_rows_and_time_and_writes_nothing(self, tmp_path: Path) -> None:
+        told = Told()
+        found = evaluate(
+            Constant(),
+            data(),
+            tmp_path / "run",
+            eps=0.1,
+            attacks=["pgd", "auto_pgd", "rays"],
+            max_queries=70,
+            watcher=told,
+            dry_run=True,
+        )
+        assert found.missing == 3
+        assert list(tmp_path.iterdir()) == []
+        (estimate,) = told.estimates
+        assert [run.rows for run in estimate.runs] == [
+            PlannedRows(42, 40),
+            PlannedRows(102, 100),
+            PlannedRows(70, 0),
+        ]
+        pgd, auto, rays, total = estimate.lines()
+        assert pgd.startswith("pgd: at most 42 forward and 40 backward rows a sample, about ")
+        assert auto.startswith("auto_pgd: at most 102 forward and 100 backward rows a sample, ")
+        assert rays.startswith("rays: at most 70 forward and 0 backward rows a sample, about ")
+        assert total.startswith("in all about ")
+        assert total.endswith(" for 12 samples")
+        assert told.states == []
+
+    def test_attacks_without_a_plan_are_unknown(self, tmp_path: Path) -> None:
+        told = Told()
+        own = tmp_path / "own.py"
+        own.write_text("def mine(model, x, y, *, eps):\n    return x\n")
+        options: dict[str, Any] = {"watcher": told, "dry_run": True, "eps": 0.1}
+        evaluate(Constant(), data(), tmp_path / "a", attacks=[f"{own}:mine", "fgsm"], **options)
+        evaluate(Constant(), data(), tmp_path / "b", attacks=["torchattacks:PGD"], **options)
+        some, none = told.estimates
+        assert some.lines()[0] == "mine: rows and time unknown"
+        assert some.lines()[-1].endswith(" for 12 samples, without mine, whose time is unknown")
+        assert none.lines() == [
+            "torchattacks:PGD: rows and time unknown",
+            "in all for 12 samples: time unknown",
+        ]
+
+    def test_radii_and_models_add_up(self) -> None:
+        row = PlannedRows(10, 5)
+        runs = tuple(PlannedRun(model, "pgd", row, 0.5) for model in ("a", "a", "b", "b"))
+        found = Estimate(runs, samples=20, workers=4, times={}, reasons={})
+        assert found.lines() == [
+            "pgd: at most 20 forward and 10 backward rows a sample, about 10 s",
+            "in all about 10 s for 20 samples and 2 models, shared by 4 workers",
+        ]
+
+    def test_a_model_that_fails_is_not_timed(self, tmp_path: Path) -> None:
+        def failing(rows: Tensor) -> Tensor:
+            raise RuntimeError("out of order")
+
+        told = Told()
+        evaluate(
+            {"net": failing},
+            data(),
+            tmp_path / "run",
+            eps=0.1,
+            attacks=["rays"],
+            watcher=told,
+            dry_run=True,
+        )
+        first, total, reason = told.estimates[0].lines()
+        assert first.endswith("rows a sample, time unknown")
+        assert total == "in all for 12 samples: time unknown"
+        assert reason.startswith("net is not timed: ")
+        assert "out of order" in reason
+
+    def test_no_dry_run_overwrites(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="dry_run writes nothing, and overwrite replaces"):
+            evaluate(Constant(), data(), tmp_path, attacks=["fgsm"], dry_run=True, overwrite=True)
+
+    def test_timing_is_in_no_record(self, tmp_path: Path) -> None:
+        options: dict[str, Any] = {"eps": 0.1, "attacks": ["pgd", "rays"], "max_queries": 40}
+        evaluate(Constant(), data(), tmp_path / "a", **options)
+        told = Told()
+        evaluate(Constant(), data(), tmp_path / "b", watcher=told, **options)
+        left, right = (read_records(tmp_path / name) for name in ("a", "b"))
+        columns = [name for name in left if name != "seconds"]
+        assert left[columns].equals(right[columns])
+        assert len(told.estimates) == 1
+
+    def test_timing_leaves_streams_and_modes(self) -> None:
+        model = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(16, 3)).train()
+        before = torch.get_rng_state()
+        found = time_rows(model, data().x, SETTINGS, True)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert model.training
+        assert all(parameter.requires_grad for parameter in model.parameters())
+        assert found.forward > 0
+        assert found.classes == 3
+        assert found.seconds(2, 1) == pytest.approx(2 * found.forward + found.backward)
+
+    def test_a_slow_model_is_timed_on_few_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = Clock()
+
+        class Slow(Constant):
+            def forward(self, rows: Tensor) -> Tensor:
+                clock.now += 0.25 * len(rows)
+                return super().forward(rows)
+
+        monkeypatch.setattr(timing.time, "perf_counter", clock)
+        model = Slow()
+        found = time_rows(model, data(64).x, SETTINGS, False)
+        assert found.forward == pytest.approx(0.25)
+        assert model.rows == 2 * timing.FIRST
+
+    def test_a_complete_run_is_not_timed_again(self, tmp_path: Path) -> None:
+        options: dict[str, Any] = {"eps": 0.1, "attacks": ["fgsm"]}
+        evaluate(Constant(), data(), tmp_path / "run", **options)
+        told = Told()
+        evaluate(Constant(), data(), tmp_path / "run", watcher=told, **options)
+        assert told.estimates == []
+
+
+def estimate_of(*seconds: float, workers: int = 1) -> Estimate:
+    """Estimate of attacks on one model, each row of which takes a second."""
+    runs = tuple(
+        PlannedRun("net", f"a{place}", PlannedRows(round(one)), one)
+        for place, one in enumerate(seconds)
+    )
+    return Estimate(runs, 20, workers, {"net": RowTime(1.0, 0.0, 3)}, {})
+
+
+def followed(
+    estimate: Estimate,
+    clock: Clock,
+    ended: Mapping[int, Any] | None = None,
+    sizes: tuple[int, ...] = (10, 10),
+) -> tuple[RunProgress, list[RunState]]:
+    states: list[RunState] = []
+    starts = [sum(sizes[:number]) for number in range(len(sizes))]
+    chunks = {
+        number: (start, start + size)
+        for number, (start, size) in enumerate(zip(starts, sizes, strict=True))
+    }
+    return RunProgress(estimate, chunks, ended or {}, states.append, clock), states
+
+
+class TestProgress:
+    def test_the_estimate_is_corrected_by_what_units_took(self) -> None:
+        clock = Clock()
+        run, states = followed(estimate_of(1.0, 3.0), clock)
+        assert run.state == RunState(0.0, 80.0, "", None)
+        run.begin(0, 0, 10, "net, a0, eps 0.1")
+        clock.now += 20  # for ten seconds of rows
+        run.end(10, 0)
+        # twice as slow: 60 s for the second attack, and all of it again for the second chunk
+        assert states[-1].left == pytest.approx(60 + 80)
+        assert states[-1].share == pytest.approx(20 / 160)
+        run.begin(0, 1, 5, "net, a1, eps 0.1")
+        # half of the samples are left to the second attack
+        assert states[-1].left == pytest.approx(30 + 20 + 30)
+        clock.now += 10
+        run.within(0.5, 0.6)
+        assert states[-1].left == pytest.approx(10 + 20 + 30)
+        assert states[-1].robust == 0.6
+        assert states[-1].current == "net, a1, eps 0.1"
+        shares = [state.share for state in states]
+        assert shares == sorted(shares)
+
+    def test_samples_that_end_early_do_not_make_rows_quicker(self) -> None:
+        clock = Clock()
+        run, states = followed(estimate_of(1.0, 3.0), clock, sizes=(10,))
+        run.begin(0, 0, 10, "")
+        clock.now += 2
+        run.end(2, 0)  # a fifth of the rows
+        assert states[-1].left == pytest.approx(30)
+
+    def test_a_resumed_run_starts_where_it_is(self) -> None:
+        clock = Clock()
+        run, states = followed(estimate_of(1.0, 3.0), clock, ended={0: [0, 1], 1: [0]})
+        assert run.state.share == pytest.approx(50 / 80)
+        assert run.state.left == pytest.approx(30)
+        run.begin(1, 1, 10, "")
+        clock.now += 30
+        run.end(30, 0)
+        assert states[-1].share == pytest.approx(1.0)
+        assert states[-1].left == 0
+
+    def test_workers_end_whole_chunks(self) -> None:
+        clock = Clock()
+        run, states = followed(estimate_of(1.0, 3.0, workers=2), clock, sizes=(5, 5, 5, 5))
+        assert run.state.left == pytest.approx(40)
+        clock.now += 20
+        run.end_chunk(0, 0.7)
+        run.end_chunk(1, 0.7)
+        assert states[-1].left == pytest.approx(20)
+        assert states[-1].share == pytest.approx(0.5)
+        clock.now += 20
+        run.end_chunk(2, 0.7)
+        run.end_chunk(3, None)
+        assert states[-1].share == pytest.approx(1.0)
+
+    def test_unknown_times_weigh_as_much_as_the_mean(self) -> None:
+        runs = (PlannedRun("net", "a", None, None), PlannedRun("net", "b", PlannedRows(2), 2.0))
+        run, _ = followed(Estimate(runs, 20, 1, {}, {}), Clock())
+        assert run.state.left == pytest.approx(80)
+        nobody, _ = followed(Estimate(runs[:1], 20, 1, {}, {}), Clock())
+        assert nobody.state.share == 0.0
+
+    def test_a_run_goes_from_nothing_to_all(self, tmp_path: Path) -> None:
+        told = Told()
+        panel: list[str | Attack] = ["pgd", "rays"]
+        options: dict[str, Any] = {"eps": (0.1, 0.2), "max_queries": 30, "chunk_size": 5}
+        evaluate(
+            {"net": Constant()}, data(), tmp_path / "run", attacks=panel, watcher=told, **options
+        )
+        shares = [state.share for state in told.states]
+        assert shares == sorted(shares)
+        assert shares[0] < 0.2
+        assert shares[-1] == pytest.approx(1.0)
+        assert told.states[-1].left == 0
+        assert told.states[-1].robust == 1.0
+        names = {state.current for state in told.states}
+        assert names == {"net, pgd, eps 0.1", "net, pgd, eps 0.2", "net, rays, eps 0.2"}
+
+    def test_workers_of_this_machine_share_one_bar(self, tmp_path: Path) -> None:
+        told = Told()
+        evaluate(
+            {"net": Constant()},
+            data(),
+            tmp_path / "run",
+            eps=0.1,
+            attacks=["fgsm"],
+            workers=1,
+            chunk_size=6,
+            rebuild=rebuilt,
+            watcher=told,
+        )
+        assert told.estimates[0].workers == 1
+        assert [state.robust for state in told.states] == [1.0, 1.0]
+        assert told.states[-1].share == pytest.approx(1.0)
+
+
+def rebuilt() -> tuple[dict[str, nn.Module], Dataset]:
+    return {"net": Constant()}, data()
+
+
+class TestLine:
+    state = RunState(0.25, 75.0, "net, rays, eps 0.1", 0.612)
+
+    def test_off_a_terminal_a_line_every_half_minute(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        clock = Clock()
+        line = Line(clock)
+        for _ in range(130):
+            line.show(self.state)
+            clock.now += 0.5
+        line.close()
+        shown = capsys.readouterr().err.splitlines()
+        assert shown == ["25 %, 75 s left, net, rays, eps 0.1, robust <= 61.2 %"] * 2
+
+    def test_on_a_terminal_one_bar(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+        clock = Clock()
+        line = Line(clock)
+        for share in (0.1, 0.25):
+            line.show(RunState(share, 75.0, "net, rays, eps 0.1", 0.612))
+            clock.now += 0.3
+        line.close()
+        shown = capsys.readouterr().err
+        assert shown.count("\n") == 1
+        last = shown.split("\r")[-1]
+        assert last.startswith(" 25%|")
+        assert "75 s left, net, rays, eps 0.1, robust <= 61.2 %" in last
+
+    def test_what_is_unknown_is_left_out(self) -> None:
+        assert described(RunState(0.0, 0.2, "", None)) == "0.2 s left"
+
+
+FACTORY = """
+import torch
+
+def build():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+"""
+
+
+class TestCommand:
+    @pytest.fixture
+    def command(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "net.py").write_text(FACTORY)
+        given = "evaluate --model net.py:build --data digits --n 8 --eps 0.1 --panel quick"
+        return [*given.split(), "--out", "run"]
+
+    def test_a_dry_run_prints_the_plan(self, command: list[str]) -> None:
+        for quiet in ([], ["--quiet"]):
+            done = CliRunner().invoke(app, [*command, "--dry-run", *quiet])
+            assert done.exit_code == 0, done.output
+            lines = done.stdout.splitlines()
+            assert [line.partition(":")[0] for line in lines[:3]] == ["pgd", "frank_wolfe", "rays"]
+            assert "at most 22 forward and 20 backward rows a sample" in lines[0]
+            assert lines[3].startswith("in all about ")
+            assert len(lines) == 4
+            assert not Path("run").exists()
+
+    def test_a_dry_run_overwrites_nothing(self, command: list[str]) -> None:
+        Path("run").mkdir()
+        Path("run/notes.txt").write_text("mine")
+        done = CliRunner().invoke(app, [*command, "--dry-run", "--overwrite"])
+        assert done.exit_code == 2
+        assert done.stderr.count("\n") == 1
+        assert "dry_run writes nothing, and overwrite replaces an earlier run" in done.stderr
+        assert os.listdir("run") == ["notes.txt"]
+
+    @pytest.mark.parametrize(("rank", "shown"), [("0", True), ("1", False)])
+    def test_the_first_process_shows_the_plan(
+        self, command: list[str], rank: str, shown: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", rank)
+        done = CliRunner().invoke(app, [*command, "--chunk-size", "4"])
+        assert done.exit_code == 0, done.output
+        assert ("in all about" in done.stderr) == shown
