@@ -36,8 +36,8 @@ from art_ext.cli import (
 
 app = typer.Typer(
     help=(
-        "How robust is a classifier? Attacks, measures and reports beside ART, torchattacks and"
-        " RobustBench."
+        "Measure how robust a classifier is: attacks, training and reports for ART, torchattacks"
+        " and RobustBench."
     ),
     no_args_is_help=True,
     add_completion=True,

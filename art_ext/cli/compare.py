@@ -12,7 +12,9 @@ from art_ext.cli.shared import explained
 
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="A run folder.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another on the same samples.")],
+    second: Annotated[
+        str, typer.Argument(metavar="B", help="Another run folder with the same samples.")
+    ],
     out: Annotated[
         str | None,
         typer.Option(

@@ -12,7 +12,8 @@ from art_ext.cli.showing import show, watching
 
 def demo(
     out: Annotated[
-        str, typer.Option(metavar="FOLDER", help="Folder of the report; replaces an earlier demo.")
+        str,
+        typer.Option(metavar="FOLDER", help="Folder of the report. An earlier demo is replaced."),
     ] = "runs/demo",
     quiet: Quiet = False,
     seed: Seed = 0,

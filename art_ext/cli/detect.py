@@ -52,7 +52,7 @@ def detect(
     checkpoint: Checkpoint = "best",
     trust_checkpoint: TrustCheckpoint = False,
     outputs: Annotated[
-        str | None, typer.Option(help="What the model returns: logits or probabilities.")
+        str | None, typer.Option(help="Outputs of the model: logits or probabilities.")
     ] = None,
     detector: Annotated[str | None, typer.Option(help=DETECTOR)] = None,
     detector_args: Annotated[str, typer.Option(help=ARGUMENTS)] = "",

@@ -39,8 +39,8 @@ MODEL = (
     " external evaluation may leave it out."
 )
 NAME = "Model id: <Name><Year><FirstWordOfTitle>, or for --external that in the model zoo."
-METADATA = "TOML file with the options of this group by their names; the command line wins over it."
-DATA = "Where the samples are, as for evaluate; by default where the run had them."
+METADATA = "TOML file with the options of this group by their names. The command line wins over it."
+DATA = "Data of the samples, as for evaluate. By default those of the run."
 DATASET = "cifar10, cifar100 or imagenet. By default that of the run, or cifar10 for a file."
 _said = partial(typer.Option, rich_help_panel="What the records cannot know")
 ROWS = 8  # samples on which a written file is compared with the model
@@ -66,10 +66,10 @@ def submit(
     checkpoint: Checkpoint = "best",
     trust_checkpoint: TrustCheckpoint = False,
     run_model: Annotated[
-        str | None, typer.Option(help="Which model of the run, if it has several.")
+        str | None, typer.Option(help="Model of the run, if it has several.")
     ] = None,
     eps: Annotated[
-        str | None, typer.Option(help="Which radius of the run, if it has several: 8/255.")
+        str | None, typer.Option(help="Radius of the run, if it has several: 8/255.")
     ] = None,
     data: Annotated[str | None, typer.Option(help=DATA)] = None,
     class_order: ClassOrder = None,
@@ -86,21 +86,25 @@ def submit(
     name: Annotated[str | None, _said(help=NAME)] = None,
     dataset: Annotated[str | None, _said(help=DATASET)] = None,
     authors: Annotated[
-        str | None, _said(help="Of the paper, or of the external evaluation.")
+        str | None, _said(help="Authors of the paper, or of the external evaluation.")
     ] = None,
     paper_title: Annotated[str | None, _said()] = None,
     paper_link: Annotated[str | None, _said()] = None,
-    venue: Annotated[str | None, _said(help="Such as ICLR 2026.")] = None,
-    architecture: Annotated[str | None, _said(help="Such as WideResNet-28-10.")] = None,
+    venue: Annotated[str | None, _said(help="Venue, such as ICLR 2026.")] = None,
+    architecture: Annotated[
+        str | None, _said(help="Architecture, such as WideResNet-28-10.")
+    ] = None,
     additional_data: Annotated[bool | None, _said("--additional-data/--no-additional-data")] = None,
-    forward_passes: Annotated[int | None, _said(help="Of one prediction (default 1).")] = None,
+    forward_passes: Annotated[
+        int | None, _said(help="Forward passes of one prediction (default 1).")
+    ] = None,
     footnote: Annotated[str | None, _said()] = None,
-    method: Annotated[str | None, _said(help="How it was evaluated: a link or a sentence.")] = None,
+    method: Annotated[str | None, _said(help="Evaluation method: a link or a sentence.")] = None,
     url: Annotated[
-        str | None, _said(help="Of checkpoint and code, or of the adversarial images.")
+        str | None, _said(help="Address of checkpoint and code, or of the adversarial images.")
     ] = None,
     model_zoo: Annotated[
-        bool | None, _said("--model-zoo/--no-model-zoo", help="Ask for a place in the zoo.")
+        bool | None, _said("--model-zoo/--no-model-zoo", help="Request a place in the zoo.")
     ] = None,
     new_architecture: Annotated[
         bool | None, _said("--new-architecture/--known-architecture")

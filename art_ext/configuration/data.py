@@ -49,7 +49,8 @@ class DataOptions:
         "Resize images: length of the shorter side, or HEIGHTxWIDTH. By default as the model asks.",
     )
     crop: str | int | None = _data(
-        None, "Then cut out the centre: a side, or HEIGHTxWIDTH. By default as the model asks."
+        None,
+        "Crop of the centre after that: a side, or HEIGHTxWIDTH. By default as the model asks.",
     )
     interpolation: str | None = _data(
         None,

@@ -52,7 +52,7 @@ class EvaluationConfig(DataOptions):
     trust_checkpoint: bool = option(False, shared.TRUST_CHECKPOINT)
     attacks: tuple[str, ...] | None = option(
         None,
-        "Attacks, separated by commas: those of art-ext attacks; FILE.py:FUNCTION for one of yours;"
+        "Attacks, separated by commas: those of art-ext attacks, FILE.py:FUNCTION for one of yours,"
         " or external ones: torchattacks:PGD, art:SquareAttack, foolbox:LinfPGD, autoattack."
         " Without a panel, rays.",
         flag="--attack",
@@ -92,7 +92,7 @@ class EvaluationConfig(DataOptions):
     )
     outputs: str | None = option(
         None,
-        "What the model returns: logits, probabilities or labels. By default logits, and"
+        "Outputs of the model: logits, probabilities or labels. By default logits, and"
         " probabilities for scikit-learn.",
     )
     clip_values: tuple[float, float] = option((0.0, 1.0), shared.CLIP_VALUES)
@@ -138,7 +138,7 @@ class EvaluationConfig(DataOptions):
     )
     engine_args: str | None = option(
         None,
-        "Arguments of the engine: address=auto for a cluster of Ray or Dask; cluster=local,"
+        "Arguments of the engine: address=auto for a cluster of Ray or Dask, cluster=local,"
         " timeout_min=60, slurm_partition=gpu and the like for Slurm.",
         hosts=COMMAND,
         metavar="KEY=VALUE,...",

@@ -48,7 +48,7 @@ class GeneratorOptions:
     learning_rate: float = _update(1e-3, "Learning rate of the generator.", range="> 0")
     discriminator_rate: float = _update(5e-4, "Learning rate of the discriminator.", range="> 0")
     real_target: float = _update(
-        0.9, "What the discriminator is to answer for real images, in place of 1.", range="> 0"
+        0.9, "Target of the discriminator for real images, in place of 1.", range="> 0"
     )
     class_weight: float = _update(
         1.0, "Weight of the wanted class in the generator's loss.", range=">= 0"

@@ -13,7 +13,7 @@ DATA = Option(
 )
 MODEL = Option(
     "timm/NAME, torchvision/NAME, hf/NAME or hf/FOLDER, robustbench/NAME, FILE.onnx, the folder of"
-    " a training, FILE.py:FACTORY or MODULE:FACTORY; or digits-cnn, mnist-conv2, mnist-smallcnn,"
+    " a training, FILE.py:FACTORY or MODULE:FACTORY, or digits-cnn, mnist-conv2, mnist-smallcnn,"
     " mnist-lenet5, preactresnet18, resnet18, wideresnet, cifar-resnet, cifar-resnet20 (art-ext"
     " models lists all)."
 )
@@ -39,7 +39,7 @@ CLASSES = Option(
     "File with the class index of each class folder: JSON, CSV folder,index, or one folder a line.",
     metavar="FILE",
 )
-NORM = Option("How eps and distances are measured: linf, l2 or l1.")
+NORM = Option("Norm of eps and distances: linf, l2 or l1.")
 CLIP_VALUES = Option("The box: lower,upper.", unit=INPUT, shown="0,1")
 DEVICE = Option("Device of the model, such as cpu or cuda.")
 SEED = Option("Seed of every random number.", hosts=LOOP, range=">= 0")

@@ -50,7 +50,7 @@ class _Run(DataOptions):
     recipe: str = option(
         MISSING,
         "Training method: natural, pgd, trades, fast, fast-trades, free, cat, atcd,"
-        " backward-smoothing, war, distillation, rce, mmlda, mmc or adp; or FILE.py:CLASS, one of"
+        " backward-smoothing, war, distillation, rce, mmlda, mmc or adp, or FILE.py:CLASS, one of"
         " your own (art-ext recipes lists all). Needed, here or in the configuration file.",
     )
     craft: str | None = option(
@@ -125,7 +125,7 @@ class _Length:
     )
     equivalent_epochs: float | None = _length(
         None,
-        "In their place: epochs as the papers count them, no equal cost.",
+        "Instead of epochs: epochs as the papers count them, no equal cost.",
         doc="""length in epochs as the papers count: one pass of Free is m epochs, one of ATCD T K.
         They are not of equal cost.""",
         hosts=LOOP,
@@ -133,7 +133,7 @@ class _Length:
     )
     passes: float | None = _length(
         None,
-        "In their place: rows forward plus backward per training sample, as counted.",
+        "Instead of epochs: rows forward plus backward per training sample, as counted.",
         doc="""length as a budget of rows forward plus rows backward per training sample, as the
         result counts them. The run ends with the last update inside the budget. Natural training
         spends 2 per epoch.""",
@@ -142,7 +142,7 @@ class _Length:
     )
     updates: int | None = _length(
         None,
-        "In their place: weight updates.",
+        "Instead of epochs: weight updates.",
         doc="length in weight updates.",
         hosts=LOOP,
         range=">= 1",
@@ -332,7 +332,7 @@ class _Figures:
     pgd_steps: int = _measure(20, "Steps of PGD for the figures.", range=">= 1", decides="figures")
     pgd_step_size: float | None = _measure(
         None,
-        "Their length, such as 2/255, the papers' (default 2.5 eps / steps).",
+        "Length of these steps, such as 2/255, the papers' (default 2.5 eps / steps).",
         range="> 0",
         unit=shared.INPUT,
         decides="figures",
