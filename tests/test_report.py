@@ -415,7 +415,7 @@ def test_warnings_name_their_samples(make_run: Any) -> None:
     assert "look at &lt;img src=x" in page
     assert "198, 199</code>" in page
     assert "10199</code>" in page
-    assert "The first 200; all are in <code>warnings.json</code>." in page
+    assert "The first 200. All are in <code>warnings.json</code>." in page
     assert "No warning" in report.render([make_run({"m": {"x": {0.1: {1}}}})])
 
 

@@ -9,9 +9,22 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+import typer.main
 
-from tests.prose import PAGES, PENDING, REWRITTEN, ROOT, avoided, figures, paragraphs, sentences
+from art_ext.cli import app
+from tests.prose import (
+    PAGES,
+    PENDING,
+    REWRITTEN,
+    ROOT,
+    avoided,
+    figures,
+    paragraphs,
+    sentences,
+    words,
+)
 
 METHODS = ("docs/attacks", "docs/detectors", "docs/training")
 ORDER = {  # of the sections of a method page, and whether each has it
@@ -23,14 +36,25 @@ ORDER = {  # of the sections of a method page, and whether each has it
     "Measured": False,
     "References": True,
 }
-
-
 FOLDERS = ("art_ext", "adapters", "benchmarks")
+TEMPLATES = sorted((ROOT / "art_ext/evaluation/report/templates").glob("*.html.j2"))
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 
 
 def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+def _helps(command: click.Command, path: str = "art-ext") -> Iterator[tuple[str, str]]:
+    """Yield the help of a command, of its options and of its subcommands, each with its place."""
+    yield path, command.help or ""
+    for one in command.params:
+        yield f"{path} {one.name}", getattr(one, "help", None) or ""
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _helps(below, f"{path} {name}")
+
+
+HELPS = dict(_helps(typer.main.get_command(app)))
 
 
 def _imperative(texts: dict[str, str], folder: Path) -> list[str]:
@@ -98,6 +122,56 @@ def test_docstrings_in_pages(tmp_path):
         for text in _docstrings(block, (ast.FunctionDef,))
     }
     assert _imperative(texts, tmp_path) == []
+
+
+# D401 takes these for verbs. The help of an option may be a noun phrase
+NOUNS = {
+    "A",
+    "An",
+    "The",
+    "Authors",
+    "Data",
+    "Evaluation",
+    "Generator",
+    "Initial",
+    "Iterations",
+    "Number",
+    "Outputs",
+    "Passes",
+    "Processes",
+    "Samples",
+    "Steps",
+}
+# an option's help is a phrase of its own, and no answer to the name of the option
+ANSWERS = {"How", "What", "Which", "Where", "Whether", "Who", "Their", "Of", "Such", "In"}
+
+
+def test_words_of_helps(tmp_path):
+    assert {place: found for place, text in HELPS.items() if (found := avoided(text))} == {}
+    first = {place: text.split()[0] for place, text in HELPS.items() if text}
+    assert {place for place, word in first.items() if word in ANSWERS} == set()
+    texts = {place: HELPS[place] for place, word in first.items() if word not in NOUNS}
+    assert _imperative(texts, tmp_path) == []
+
+
+def test_helps_are_short():
+    texts = {place: text.replace("'MEAN;STD'", "") for place, text in HELPS.items()}
+    assert [place for place, text in texts.items() if ";" in text] == []
+    long = {place: max(map(words, sentences(text)), default=0) for place, text in texts.items()}
+    assert {place: most for place, most in long.items() if most > 45} == {}
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=_name)
+def test_words_of_templates(template, tmp_path):
+    text = template.read_text(encoding="utf-8")
+    comments = re.findall(r"\{#-?(.*?)-?#\}", text, flags=re.DOTALL)
+    filled = re.sub(r"\{[{%#].*?[}%#]\}", " ", text, flags=re.DOTALL)
+    shown = re.sub(r"<[^>]*>|&#?\w+;", " ", filled, flags=re.DOTALL)
+    assert avoided(shown) == {}
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert [line for line in lines if ";" in line] == []
+    assert [line for line in lines if max(map(words, sentences(line)), default=0) > 45] == []
+    assert _imperative({one: one for one in comments if one.strip()}, tmp_path) == []
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -155,7 +155,7 @@ def submission(
         )
     if external and evidence.images is None:
         raise ValueError(
-            "an external evaluation hands in its adversarial images: evaluate with save_images=True"
+            "an external evaluation submits its adversarial images: evaluate with save_images=True"
         )
     if source is None and not external:
         raise ValueError(

@@ -362,7 +362,7 @@ def fixture_of(chosen: Callable[[Shelled], bool]) -> Any:
 
 
 attack = fixture_of(lambda shelled: True)
-ball_attack = fixture_of(lambda shelled: shelled.kind.ball)  # those that fill a given ball
+ball_attack = fixture_of(lambda shelled: shelled.kind.ball)  # those within a fixed eps
 core_attack = fixture_of(lambda shelled: shelled.shell == "core")
 # by a margin
 near_attack = fixture_of(lambda shelled: shelled.takes("confidence"))

@@ -245,7 +245,7 @@ def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: s
     )
     if filling:
         sentences.append(
-            f"Attacks that fill a given ball ({filling}) run once for each eps, and know no"
+            f"Attacks within a fixed eps ({filling}) run once for each eps, and know no"
             " distance beyond it. Their queries are the rows that they send forward."
         )
     if minimising:
@@ -277,7 +277,7 @@ def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: s
             " that run's ADBD, queries and seconds."
         )
     sentences.append(
-        f"Seed {settings.seed}; our attacks send at most {settings.batch_size} rows in a model"
+        f"Seed {settings.seed}. Our attacks send at most {settings.batch_size} rows in a model"
         " call."
     )
     return sentences
