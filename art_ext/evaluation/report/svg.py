@@ -254,7 +254,7 @@ def grid(right: float, least: int = 250) -> np.ndarray:
 
 
 def wrapped(name: str, lines: int = 2, letters: int = LETTERS) -> tuple[str, ...]:
-    """Return a name as a label: at most so many lines, broken after ``_:/-`` and spaces.
+    """Return a name as a label: at most so many lines, split after ``_:/-`` and spaces.
 
     Letters in the middle are left out if it is too long.
     """
