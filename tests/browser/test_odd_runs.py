@@ -47,7 +47,14 @@ def odd(request: pytest.FixtureRequest, make_run: Callable[..., Any], tmp_path: 
     facts = dict(ODD[request.param])
     one = make_run(facts.pop("broken"), **facts)
     one.run["data"]["shape"] = [7]
-    long = {"kind": "range", "attack": None, "eps": None, "indices": [], "ids": [], "count": 0}
+    long: dict[str, Any] = {
+        "kind": "range",
+        "attack": None,
+        "eps": None,
+        "indices": [],
+        "ids": [],
+        "count": 0,
+    }
     message = f"{LETTERS} is what {PIECES} has of {HOSTILE}"
     long |= {"samples": 0, "interval": None, "model": "", "message": message, "level": "warning"}
     one.run["warnings"] = [long]

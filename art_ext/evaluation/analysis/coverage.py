@@ -14,38 +14,40 @@ FEW_QUERIES = 1000  # with a smaller budget, attacks on labels or scores have ba
 NEEDED = {"gradients": "gradients", "scores": "scores", "labels": "labels alone"}
 
 
-def accesses(blocks: Blocks, run: Mapping[str, Any]) -> dict[str, str]:
-    """Return the answers of the model that each attack needs, by the attack's name.
+def accesses(blocks: Blocks, run: Mapping[str, Any], model: str) -> dict[str, str]:
+    """Return the answers of a model that each attack on it needs, by the attack's name.
 
     For external attacks of unknown access, the records decide whether they need gradients.
     """
     found = {}
-    for name, attack in run["attacks"].items():
+    for name in blocks.attacks(model):
+        attack = run["attacks"][name]
         access = attack.get("access", attack.get("asks", "unknown"))
-        keys = [key for key in blocks if key[1] == name]
+        keys = blocks.keys(model, name)
         if access == "unknown" and any((blocks.column(key, "gradients") > 0).any() for key in keys):
             access = "gradients"
         found[name] = access
     return found
 
 
-def kinds(blocks: Blocks, run: Mapping[str, Any]) -> str:
-    """Return the number and kinds of the attacks of a run in a few words."""
-    found = accesses(blocks, run)
+def kinds(blocks: Blocks, run: Mapping[str, Any], model: str) -> str:
+    """Return the number and kinds of the attacks on a model in a few words."""
+    found = accesses(blocks, run, model)
     counts = Counter(found.values())
     own = [f"{counts[access]} on {text}" for access, text in NEEDED.items() if counts[access]]
     own += [f"{counts['unknown']} of unknown access"] if counts["unknown"] else []
     return f"{counted(len(found), 'attack')}: {', '.join(own)}"
 
 
-def not_covered(blocks: Blocks, run: Mapping[str, Any]) -> list[str]:
-    """Return what a run leaves out that an evaluation should have.
+def not_covered(blocks: Blocks, run: Mapping[str, Any], model: str) -> list[str]:
+    """Return the parts of a thorough evaluation that a run leaves out for a model.
 
     Args:
         blocks: the records.
         run: the content of ``run.json``.
+        model: one of the models.
     """
-    found = accesses(blocks, run)
+    found = accesses(blocks, run, model)
     missing = [
         f"attacks on {text}" for access, text in NEEDED.items() if access not in found.values()
     ]

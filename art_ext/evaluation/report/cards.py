@@ -66,10 +66,10 @@ def _card(one: LoadedRun, verdict: Verdict, findings: Sequence[Finding]) -> Card
         NORMS[one.run["settings"]["norm"]],
         largest,
         others,
-        kinds(one.blocks, one.run),
+        kinds(one.blocks, one.run, verdict.model),
         [finding for finding in own if finding.level == "warning"],
         sum(finding.level == "info" for finding in own),
-        not_covered(one.blocks, one.run),
+        not_covered(one.blocks, one.run, verdict.model),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from art_ext.configuration.repeating import command_line, configuration
 from art_ext.evaluation.analysis.together import models_of
@@ -24,7 +24,7 @@ def section(material: Material) -> Section:
     content = {
         "protocol": protocol(material.loaded),
         "repeats": {one.folder: repeat(one) for one in material.loaded},
-        "facts": {one.folder: _facts(one.run) for one in material.loaded},
+        "versions": versions(material.loaded),
     }
     return Section("method", "Method and versions", content, "protocol, command line, versions")
 
@@ -77,6 +77,16 @@ def repeat(one: LoadedRun) -> tuple[str, str, str]:
     return f"art-ext evaluate --config {CONFIGURATION} --out FOLDER", CONFIGURATION, text
 
 
-def _facts(run: Mapping[str, Any]) -> dict[str, Any]:
-    seconds = {} if run["seconds"] is None else {"seconds": run["seconds"]}
-    return {**run["versions"], "started": run["started"], **seconds}
+def versions(loaded: Sequence[LoadedRun]) -> list[tuple[str, Mapping[str, str]]]:
+    """Return the versions of software with the names of the runs that have them.
+
+    The names are empty where all runs have the same versions.
+    """
+    found: list[tuple[list[str], Mapping[str, str]]] = []
+    for one in loaded:
+        own = [names for names, other in found if other == one.run["versions"]]
+        if own:
+            own[0].append(one.folder.name)
+        else:
+            found.append(([one.folder.name], one.run["versions"]))
+    return [(", ".join(names) if len(found) > 1 else "", own) for names, own in found]

@@ -121,6 +121,9 @@ def _environment() -> Environment:
         "interval": interval,
         "between": between,
         "breaks": breaks,
+        "ended": lambda sentence: (
+            sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
+        ),
         "counted": counted,
         "png": lambda content: base64.b64encode(content).decode("ascii"),
     }
