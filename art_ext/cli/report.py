@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +37,13 @@ def report(
         bool,
         typer.Option("--partial", help="Take the complete chunks of runs that are not complete."),
     ] = False,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Compare the other models with this one. Default: the first model.",
+        ),
+    ] = None,
     fail_under: FailUnder = None,
     figure: Figure = None,
 ) -> None:
@@ -62,11 +69,17 @@ def report(
             _check(target, overwrite)
         elif len(folders) > 1:
             raise ValueError(f"out must not be one of the runs, got {out}")
-        if _write_limits(folders, target, partial, least, picture):
+        given = {
+            "partial": partial,
+            "baseline": baseline,
+            "fail-under": least is not None,
+            "figure": picture,
+        }
+        if _write_limits(folders, target, given):
             return
         load = load_partial if partial else load_run
         loaded = [load(store) for store in stores]
-        write_report(target, loaded)
+        write_report(target, loaded, baseline=baseline)
         if picture is not None:
             write_figure(Material(loaded), picture)
             typer.echo(f"figure: {picture}")
@@ -80,9 +93,7 @@ def report(
         )
 
 
-def _write_limits(
-    folders: Sequence[str], target: Store, partial: bool, least: float | None, picture: Path | None
-) -> bool:
+def _write_limits(folders: Sequence[str], target: Store, given: Mapping[str, object]) -> bool:
     """Write the report of a run on limits again, and return False for runs of evaluations.
 
     Raises:
@@ -98,8 +109,7 @@ def _write_limits(
     path = found[0].path
     if len(folders) > 1:
         raise ValueError(f"{path} is a run of art-ext limits, whose report takes that folder alone")
-    if partial or least is not None or picture is not None:
-        option = "partial" if partial else "figure" if picture else "fail-under"
+    for option in (name for name, value in given.items() if value):
         raise ValueError(
             f"--{option} is for runs of art-ext evaluate, but {path} is one of art-ext limits: give"
             f" the folder of its attacks, {path / ATTACKS}"

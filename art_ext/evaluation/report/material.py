@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from art_ext.evaluation.analysis import findings
+from art_ext.evaluation.analysis.baseline import find_baseline
 from art_ext.evaluation.analysis.curves import Curve, curves
 from art_ext.evaluation.analysis.table import Row, Verdict, verdicts
 from art_ext.evaluation.analysis.together import comparable, describe, name_apart
@@ -42,13 +43,16 @@ class Material:
 
     Args:
         loaded: one run, or several to be compared.
+        baseline: name of the model with which the others are compared, as the page shows it. None:
+            the first one.
 
     Raises:
-        ValueError: if a run is given twice.
+        ValueError: if a run is given twice, or no model has the name of the baseline.
     """
 
-    def __init__(self, loaded: Sequence[LoadedRun]) -> None:
+    def __init__(self, loaded: Sequence[LoadedRun], baseline: str | None = None) -> None:
         self.loaded = name_apart(loaded)
+        self.baseline = find_baseline(self.loaded, baseline)[1]
 
     @property
     def several(self) -> bool:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 from art_ext.evaluation.analysis import curves, findings, verdict
 from art_ext.evaluation.analysis.records import require_report
 from art_ext.evaluation.analysis.together import describe
-from art_ext.evaluation.report import card, cards, classes, examples, figures, method, results
+from art_ext.evaluation.report import (
+    card,
+    cards,
+    classes,
+    comparison,
+    examples,
+    figures,
+    method,
+    results,
+)
 from art_ext.evaluation.report.material import Material
 from art_ext.evaluation.report.rendering import render_template
 from art_ext.storage.evaluation import CURVES, REPORT, TABLES, WARNINGS
@@ -23,6 +32,7 @@ SECTIONS = (
     cards.section,
     figures.curve,
     examples.section,
+    comparison.section,
     cards.warnings,
     results.section,
     figures.queries,
@@ -31,7 +41,9 @@ SECTIONS = (
 )
 
 
-def write_report(folder: Place, loaded: Sequence[LoadedRun]) -> None:
+def write_report(
+    folder: Place, loaded: Sequence[LoadedRun], *, baseline: str | None = None
+) -> None:
     """Write the page, the pictures, the table, the curves and the warnings.
 
     Each file is written atomically.
@@ -39,13 +51,15 @@ def write_report(folder: Place, loaded: Sequence[LoadedRun]) -> None:
     Args:
         folder: that of the run itself, or any other.
         loaded: one run, or several to be compared.
+        baseline: name of the model with which the others are compared, as the page shows it. None:
+            the first one.
 
     Raises:
         ImportError: without the extra ``report``.
-        ValueError: if a run is given twice.
+        ValueError: if a run is given twice, or no model has the name of the baseline.
         OSError: if the folder cannot be written.
     """
-    material = Material(loaded)
+    material = Material(loaded, baseline)
     verdicts = [own for _, own in material.verdicts]
     files = {
         TABLES[0]: verdict.to_csv(material.rows, verdicts).encode("utf-8"),
@@ -61,17 +75,18 @@ def write_report(folder: Place, loaded: Sequence[LoadedRun]) -> None:
         store.write(name, content)
 
 
-def render(loaded: Sequence[LoadedRun]) -> str:
+def render(loaded: Sequence[LoadedRun], *, baseline: str | None = None) -> str:
     """Return the page as HTML, with the pictures inside.
 
     Args:
         loaded: one run, or several to be compared.
+        baseline: as in ``write_report``.
 
     Raises:
         ImportError: without the extra ``report``.
-        ValueError: if a run is given twice.
+        ValueError: if a run is given twice, or no model has the name of the baseline.
     """
-    return _page(Material(loaded))
+    return _page(Material(loaded, baseline))
 
 
 def figure(
