@@ -191,3 +191,16 @@ class TestReportOfLimits:
             done = call("report", folder)
             assert (done.exit_code, done.output.count("\n")) == (2, 1)
             assert message in done.output
+
+
+class TestBaseline:
+    def test_is_one_of_the_models(self, runs: Path, tmp_path: Path) -> None:
+        folders = [str(runs / "few"), str(runs / "many")]
+        done = call("report", *folders, "--out", tmp_path / "a", "--baseline", "net (mny)")
+        assert done.exit_code == 2
+        assert "baseline must be one of the models" in done.output
+        assert "did you mean 'net (many)'?" in done.output
+        assert not (tmp_path / "a").exists()
+        done = call("report", *folders, "--out", tmp_path / "a", "--baseline", "net (many)")
+        assert done.exit_code == 0
+        assert "Comparison with net (many)" in (tmp_path / "a" / "index.html").read_text()
