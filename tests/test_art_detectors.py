@@ -204,7 +204,7 @@ def test_arrays_with_nan_are_named(spec, classifier, arrays):
 
 
 def test_the_core_s_detector_serves_attacks_on_its_own_model(classifier, arrays):
-    """The example of docs/hosts/art.md."""
+    """The example of docs/hosts/art-detectors.md."""
     x, y, other = arrays
     detector = art_ext.detectors.ConfidenceDetector(classifier, fpr=0.2)
     detector.fit(x, y)

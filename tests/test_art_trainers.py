@@ -788,7 +788,7 @@ def test_the_names_of_the_package():
 
 
 def test_the_example_of_the_documentation_runs(tmp_path, monkeypatch):
-    page = (Path(__file__).parents[1] / "docs/hosts/art.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[1] / "docs/hosts/art-trainers.md").read_text(encoding="utf-8")
     (example,) = [
         text
         for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL)
