@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from art_ext.cli.recipes import described
 from art_ext.configuration.evaluation import EvaluationConfig
 from art_ext.configuration.generator import GeneratorConfig, SampleConfig
 from art_ext.configuration.limits import LimitsConfig
@@ -24,23 +25,15 @@ from art_ext.configuration.training import TrainingConfig
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import AttackSpec
 from art_ext.core.detection import registry as detectors
+from art_ext.evaluation.panel.panels import PANELS, Member
 from art_ext.shells import art, torchattacks
 from art_ext.shells.plan import Host, Plan, has_shell, plan
 from art_ext.training.recipes.registry import RECIPES
 
+NORMS = ("linf", "l2", "l1")
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
-PAGES = (
-    "README.md",
-    "docs/index.md",
-    "docs/reference/*.md",
-    "docs/how-to/*.md",
-    "docs/explanation/*.md",
-    "docs/attacks/*.md",
-    "docs/detectors.md",
-    "docs/detectors/*.md",
-    "docs/hosts/*.md",
-)
+PAGES = ("README.md", "docs/**/*.md")
 
 
 def main() -> None:
@@ -89,11 +82,11 @@ def _methods(specs: Sequence[AttackSpec], prefix: str) -> str:
     for spec in specs:
         shown = f"[`{spec.name}`]({prefix}{spec.page})"
         kinds.setdefault(f"attacks on {spec.access}, {spec.family}", []).append(shown)
-    kinds["training"] = [f"[`{name}`]({prefix}{_page_of(name)})" for name in RECIPES]
+    kinds["training"] = [f"[`{name}`]({prefix}{page_of_recipe(name)})" for name in RECIPES]
     return _table(("", "methods"), ((kind, ", ".join(shown)) for kind, shown in kinds.items()))
 
 
-def _page_of(recipe: str) -> str:
+def page_of_recipe(recipe: str) -> str:
     """Return the page of a recipe: the one of its name, or else the one whose title has it."""
     folder = ROOT / "docs" / "training"
     if (folder / f"{recipe}.md").is_file():
@@ -179,23 +172,69 @@ def _detectors(specs: Sequence[AttackSpec], prefix: str) -> str:
     return _table(("detector", "rows", "needs", "options", "in ART", "rejects"), rows)
 
 
+FACTS = ("attack", "needs", "family", "norms", "targets", "random", "in ART", "in torchattacks")
+
+
 def _threat_model(page: str) -> str:
     """Return the table of the attacks that a page describes."""
-    rows = (
-        (
-            f"`{spec.name}`",
-            spec.access,
-            spec.family,
-            ", ".join(spec.norms),
-            "no" if spec.no_targets else "yes",
-            "yes" if spec.random else "no",
-            *(_class_name(spec, host) for host in ("art", "torchattacks")),
-        )
-        for spec in registry.specs()
-        if registry.is_built_in(spec) and spec.page == page
+    ours = filter(registry.is_built_in, registry.specs())
+    return _table(FACTS, (_facts(spec, "") for spec in ours if spec.page == page))
+
+
+def _threat_models(specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Return the table of all attacks, each with a link to its page."""
+    return _table(FACTS, (_facts(spec, prefix) for spec in specs))
+
+
+def _facts(spec: AttackSpec, prefix: str) -> tuple[str, ...]:
+    name = f"`{spec.name}`"
+    return (
+        f"[{name}]({prefix}{spec.page})" if prefix else name,
+        spec.access,
+        spec.family,
+        ", ".join(spec.norms),
+        "no" if spec.no_targets else "yes",
+        "yes" if spec.random else "no",
+        *(_class_name(spec, host) for host in ("art", "torchattacks")),
     )
-    facts = ("attack", "needs", "family", "norms", "targets", "random")
-    return _table((*facts, "in ART", "in torchattacks"), rows)
+
+
+def _panels(specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Return the table of panels with what all members of each need and can do."""
+    rows = []
+    for panel in PANELS.values():
+        members = [(one, registry.get(one.attack)) for one in panel.members]
+        norms = [norm for norm in NORMS if all(norm in spec.norms for _, spec in members)]
+        without = dict.fromkeys(f"`{spec.name}`" for _, spec in members if spec.no_targets)
+        rows.append(
+            (
+                f"`{panel.name}`",
+                panel.mode,
+                ", ".join(dict.fromkeys(spec.access for _, spec in members)),
+                ", ".join(norms),
+                f"not {', '.join(without)}" if without else "yes",
+                ", ".join(_member(one) for one, _ in members),
+            )
+        )
+    header = ("panel", "mode", "needs", "norms", "targets", "members, in this order")
+    return _table(header, rows)
+
+
+def _member(one: Member) -> str:
+    shown = ", ".join(f"`{name}={value}`" for name, value in one.arguments.items())
+    return f"`{one.attack}` ({shown})" if shown else f"`{one.attack}`"
+
+
+def _recipes(specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Return the table of recipes with the cost of an update by their default arguments."""
+    rows = []
+    for name, kind in RECIPES.items():
+        facts = described(kind)
+        counts = [str(facts[key] or "-") for key in ("rows", "updates", "epochs")]
+        rows.append((f"[`{name}`]({prefix}{page_of_recipe(name)})", *counts, facts["needs"]))
+    rows_of = "forward + backward rows a sample"
+    header = ("recipe", rows_of, "updates of a minibatch", "epochs a pass counts", "needs")
+    return _table(header, rows)
 
 
 def _class_name(spec: AttackSpec, host: str) -> str:
@@ -267,6 +306,9 @@ TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "attacks": _attacks,
     "methods": _methods,
     "functions": _functions,
+    "threat_models": _threat_models,
+    "panels": _panels,
+    "recipes": _recipes,
     "pages": _pages,
     "features": _features,
     "detectors": _detectors,

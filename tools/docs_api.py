@@ -313,7 +313,8 @@ def write_pages(folder: Path) -> None:
 
 
 def _page(package: str, summary: str, names: dict[str, Any], places: dict[str, str]) -> str:
-    lines = [f"# {package}", "", summary, ""]
+    # the pages of the methods come first in a search
+    lines = ["---", "search:", "  boost: 0.3", "---", "", f"# {package}", "", summary, ""]
     for name, found in names.items():
         full = identifier(package, name, found)
         if full in places:

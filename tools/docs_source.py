@@ -14,11 +14,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from art_ext.tables import page_of_recipe
 from tools import docs_api
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 BUILD = ROOT / "build" / "site"
+API = "reference/api"
 SETTINGS = re.compile(r"^## Settings\n", re.MULTILINE)
 PARTS = {
     "Tutorials": ("tutorials", "notebooks"),
@@ -33,7 +35,7 @@ TITLES = {
     "detectors": "Detectors",
     "hosts": "Hosts",
     "reference": "Commands, files and formats",
-    "reference/api": "API",
+    API: "API",
 }
 
 
@@ -44,7 +46,7 @@ def main() -> None:
     shutil.copytree(DOCS, source)
     shutil.copy(ROOT / "tools" / "site.css", source)
     docs_api.write_stubs(BUILD / "stubs")
-    docs_api.write_pages(source / "reference" / "api")
+    docs_api.write_pages(source / API)
     (source / "reference" / "commands.md").write_text(commands(), encoding="utf-8")
     write_notebooks(source / "notebooks")
     link_settings(source)
@@ -81,23 +83,25 @@ def reading_order(source: Path) -> list[str]:
 
     ours = [spec.page for spec in registry.specs() if registry.is_built_in(spec)]
     ours += [spec.page for spec in detectors.specs() if detectors.is_built_in(spec)]
-    ours += [f"training/{kind.name}.md" for kind in CATALOGUE]
+    ours += [page_of_recipe(kind.name) for kind in CATALOGUE]
     index = (source / "index.md").read_text(encoding="utf-8")
     return list(dict.fromkeys([*ours, *re.findall(r"\]\(([\w/.-]+\.md)", index)]))
 
 
 def _pages(source: Path, folder: str, order: list[str]) -> list[str]:
     found = [path.relative_to(source).as_posix() for path in (source / folder).glob("*.md")]
-    known = [name for name in order if name in found]
+    known = [name for name in (f"{folder}/index.md", *order) if name in found]
     return known + sorted(set(found) - {*known})
 
 
 def _section(source: Path, folder: str, order: list[str]) -> dict[str, Any] | None:
     """Return the entry of a folder: its overview, its pages, and the folders in it."""
-    pages = _pages(source, folder, order)
+    pages: list[Any] = _pages(source, folder, order)
     overview = [f"{folder}.md"] if (source / f"{folder}.md").exists() else []
     below = sorted(path for path in (source / folder).glob("*/") if path.is_dir())
     inner = [_section(source, path.relative_to(source).as_posix(), order) for path in below]
+    if folder == API:
+        pages = [pages[0], *({Path(page).stem.replace("-", "."): page} for page in pages[1:])]
     entries = [*overview, *pages, *filter(None, inner)]
     return {TITLES.get(folder, Path(folder).name.capitalize()): entries} if entries else None
 
@@ -149,7 +153,7 @@ def link_settings(source: Path) -> None:
     for page, places in api_of_pages().items():
         path = source / page
         links = [
-            f"[`{name}`](../reference/api/{docs_api.page_name(package)}#{full})"
+            f"[`{name}`](../{API}/{docs_api.page_name(package)}#{full})"
             for package, name, full in places
         ]
         line = f"## Settings\n\nAll arguments: {', '.join(links)}.\n"
@@ -174,7 +178,7 @@ def api_of_pages() -> dict[str, list[tuple[str, str, str]]]:
         for spec in detectors.specs()
         if detectors.is_built_in(spec)
     ]
-    methods += [("art_ext.training", f"training/{kind.name}.md", kind) for kind in CATALOGUE]
+    methods += [("art_ext.training", page_of_recipe(kind.name), kind) for kind in CATALOGUE]
     for package, page, what in methods:
         name = what.__name__
         if name in docs_api.public_names(package) and (DOCS / page).exists():
