@@ -47,7 +47,7 @@ def view(browser, address):
     page.on("console", lambda message: page.trouble.append(message.text))
     page.on("pageerror", lambda error: page.trouble.append(str(error)))
     page.on("requestfailed", lambda request: page.trouble.append(request.url))
-    page.on("response", lambda answer: answer.ok or page.trouble.append(answer.url))
+    page.on("response", lambda answer: answer.status < 400 or page.trouble.append(answer.url))
     page.on(
         "request",
         lambda request: request.url.startswith(address) or page.trouble.append(request.url),
