@@ -46,7 +46,11 @@ def view(browser, address):
     page.trouble = []
     page.on("console", lambda message: page.trouble.append(message.text))
     page.on("pageerror", lambda error: page.trouble.append(str(error)))
-    page.on("requestfailed", lambda request: page.trouble.append(request.url))
+    # the next page may abort what the one before still loads
+    page.on(
+        "requestfailed",
+        lambda request: "ABORTED" in str(request.failure) or page.trouble.append(request.url),
+    )
     page.on("response", lambda answer: answer.status < 400 or page.trouble.append(answer.url))
     page.on(
         "request",
