@@ -33,7 +33,6 @@ from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 from typer.testing import CliRunner
 
 from art_ext.cli import app
-from tests.prose import PENDING, ROOT
 
 LANGUAGES = {"python", "console", "text", "toml", "json", "yaml", "csv"}
 _FENCES = RawFencedCodeBlockLexer(re.compile(r"(?P<info>[^\n]*)\n"))
@@ -64,12 +63,6 @@ class Block:
     @property
     def needs(self) -> list[str]:
         return [mark.removeprefix("needs: ") for mark in self.marks if mark != "run"]
-
-
-def pages() -> list[Path]:
-    """Return README and the pages, without those that are not yet rewritten."""
-    found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    return [page for page in found if page.relative_to(ROOT).as_posix() not in PENDING]
 
 
 def blocks(document: Document) -> Iterator[Region]:

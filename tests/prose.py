@@ -11,8 +11,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PENDING = [line for line in (ROOT / "tests/pending_pages.txt").read_text("utf-8").split() if line]
-REWRITTEN = [page for page in PAGES if page.relative_to(ROOT).as_posix() not in PENDING]
 # pattern to avoid: what to write
 AVOID = {
     r"the print|as printed|leaves? the print": "the paper, or differ from the paper",

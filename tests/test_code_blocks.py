@@ -7,9 +7,8 @@ import sys
 import pytest
 
 from tests import code_blocks
-from tests.prose import ROOT
+from tests.prose import PAGES, ROOT
 
-PAGES = code_blocks.pages()
 SKIPS = 6  # blocks that may have a condition
 
 
