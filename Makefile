@@ -8,7 +8,7 @@ DOCS_STAMP := .venv-docs/.installed
 # libgomp's barriers spin: on a busy machine a small network is a hundred times slower with more threads than idle cores
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow tables shells docs docs-serve docs-source shots lint release-check matrix clean
+.PHONY: demo test slow tables shells notebooks docs docs-serve docs-source shots lint release-check matrix clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -19,6 +19,11 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	$(BIN)/pytest -m slow
+	$(BIN)/pytest --nbmake --nbmake-timeout=600 notebooks
+
+# the notebooks with their outputs, from their sources; without warnings, which name folders of the machine
+notebooks: $(STAMP)
+	PYTHONWARNINGS=ignore $(BIN)/jupytext --to ipynb --execute notebooks/*.py
 
 # the tables of attacks and options in README and docs, from the registry and the configuration classes
 tables: $(STAMP)
