@@ -21,7 +21,7 @@ from art_ext.evaluation import figure
 from art_ext.evaluation.analysis.blocks import WORST_CASE, blocks_of
 from art_ext.evaluation.analysis.curves import Curve, value_at
 from art_ext.evaluation.analysis.finding import Finding
-from art_ext.evaluation.report import card, charts, plots, svg
+from art_ext.evaluation.report import card, charts, labels, plots, svg
 from art_ext.evaluation.report.material import Material
 from art_ext.evaluation.report.page import render
 
@@ -114,11 +114,11 @@ class RunLike:
 
 @given(right=st.floats(1e-6, 1e6))
 def test_ticks_and_stops_are_round(right: float) -> None:
-    ticks = svg.ticks(right)
+    ticks = labels.ticks(right)
     assert 2 <= len(ticks) <= 6
     assert ticks[0] == 0
     assert ticks[-1] <= right * (1 + 1e-6)
-    stops = svg.grid(right)
+    stops = labels.grid(right)
     assert 250 <= len(stops) <= 630
     assert stops[-1] <= right * (1 + 1e-6)
     assert all(float(f"{stop:g}") == stop for stop in stops)
@@ -127,16 +127,16 @@ def test_ticks_and_stops_are_round(right: float) -> None:
 @given(name=st.text(min_size=1, max_size=200))
 def test_labels_have_short_lines(name: str) -> None:
     for lines in (1, 2):
-        found = svg.wrapped(name, lines)
+        found = labels.wrapped(name, lines)
         assert 1 <= len(found) <= lines
-        assert max(map(len, found)) <= svg.LETTERS
+        assert max(map(len, found)) <= labels.LETTERS
         if "…" not in "".join(found):
             assert "".join(found) == name
 
 
 def test_names_break_where_their_parts_end() -> None:
-    assert svg.wrapped("digits_cnn") == ("digits_cnn",)
-    assert svg.wrapped("digits_cnn_trained") == ("digits_cnn_", "trained")
+    assert labels.wrapped("digits_cnn") == ("digits_cnn",)
+    assert labels.wrapped("digits_cnn_trained") == ("digits_cnn_", "trained")
 
 
 @pytest.mark.parametrize("models", [1, 2, 6, 7, 15, 40])
@@ -147,11 +147,11 @@ def test_labels_at_the_ends_do_not_overlap(models: int) -> None:
     ]
     chart = charts.robust_chart(every, "")
     ends = chart.ends
-    assert len(ends) == min(models, int((svg.HEIGHT + svg.LINE) // (svg.LINE + 1)))
+    assert len(ends) == min(models, int((svg.HEIGHT + labels.LINE) // (labels.LINE + 1)))
     for upper, lower in pairwise(ends):
-        assert upper.y + svg.LINE * len(upper.lines) <= lower.y
-    assert ends[0].y >= -svg.LINE
-    assert ends[-1].y + svg.LINE * len(ends[-1].lines) <= svg.HEIGHT + svg.LINE
+        assert upper.y + labels.LINE * len(upper.lines) <= lower.y
+    assert ends[0].y >= -labels.LINE
+    assert ends[-1].y + labels.LINE * len(ends[-1].lines) <= svg.HEIGHT + labels.LINE
     assert [css for _, css in chart.models[:8]] == [
         f"k{n}" if n < 6 else "kgrey" for n in range(min(models, 8))
     ]
@@ -160,9 +160,9 @@ def test_labels_at_the_ends_do_not_overlap(models: int) -> None:
 def test_close_eps_keep_the_labels_that_fit() -> None:
     scale = svg.Scale(0.0, 0.33)
     radii = [1 / 255, 2 / 255, 4 / 255, 8 / 255, 0.3]
-    found = svg.apart([(eps, radius(eps)) for eps in radii], scale)
+    found = labels.apart([(eps, radius(eps)) for eps in radii], scale)
     assert found[0].lines == ("0.3",)
-    assert all(right.x - left.x >= svg.APART for right, left in pairwise(found))
+    assert all(right.x - left.x >= labels.APART for right, left in pairwise(found))
 
 
 def test_attacks_with_few_radii_are_ticks_and_others_lines(make_run: Any) -> None:

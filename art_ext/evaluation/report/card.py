@@ -14,7 +14,7 @@ import numpy as np
 from art_ext.core.wording import class_name, counted, radius
 from art_ext.evaluation.analysis.blocks import NORMS
 from art_ext.evaluation.analysis.table import Verdict, decisive, percent
-from art_ext.evaluation.report import svg
+from art_ext.evaluation.report import labels, svg
 from art_ext.evaluation.report.canvas import INK, SOFT, STYLE, short
 from art_ext.evaluation.report.painting import paint
 
@@ -213,7 +213,7 @@ def _verdicts(page: Axes, material: Material, bottom: int) -> None:
     top = 62
     if len(shown) == 1:
         one, verdict = shown[0]
-        lines = svg.wrapped(verdict.model, 2, 26)
+        lines = labels.wrapped(verdict.model, 2, 26)
         for number, line in enumerate(lines):
             _text(page, MARGIN, top + 38 * number, line, 32, INK, bold=True)
         top += 38 * len(lines) + 74
@@ -227,7 +227,7 @@ def _verdicts(page: Axes, material: Material, bottom: int) -> None:
         top += 140
     else:
         for number, (one, verdict) in enumerate(shown):
-            name = "".join(svg.wrapped(verdict.model, 1, 36))
+            name = "".join(labels.wrapped(verdict.model, 1, 36))
             _text(page, MARGIN, top, name, 22, colours[number], bold=True)
             _text(page, MARGIN, top + 32, _share(one, verdict), 19, INK)
             said = f"{_interval(verdict)}, clean {percent(verdict.clean_accuracy)}"
@@ -239,7 +239,7 @@ def _verdicts(page: Axes, material: Material, bottom: int) -> None:
             top += 16
     said = _warnings(material)
     colour = SOFT if said.startswith("No") else WARN
-    for line in svg.wrapped(said, 2, 52):
+    for line in labels.wrapped(said, 2, 52):
         _text(page, MARGIN, min(top, bottom - 22), line, 17, colour)
         top += 22
 
@@ -275,13 +275,14 @@ def _text(
 def to_png(material: Material) -> bytes:
     """Return the card as the content of a PNG file, with its facts in the metadata."""
     from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    content = io.BytesIO()
     with rc_context(STYLE):
-        _draw(material).savefig(content, format="png")
-    image = Image.open(content).convert("RGB")
+        canvas = FigureCanvasAgg(_draw(material))
+        canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     note = PngInfo()
     note.add_itxt("Description", _plain("\n".join(facts(material))))
     for colours in (0, 256, 64):

@@ -14,7 +14,7 @@ from art_ext.evaluation.analysis.blocks import NORMS, WORST_CASE, in_cascade
 from art_ext.evaluation.analysis.curves import Curve, value_at
 from art_ext.evaluation.analysis.queries import QueryCurve, query_curves
 from art_ext.evaluation.analysis.table import percent
-from art_ext.evaluation.report import svg
+from art_ext.evaluation.report import labels, svg
 from art_ext.evaluation.report.rendering import interval
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ class Chart:
     quantity: str = ""
     scale: svg.Scale = UNIT
     curves: Sequence[svg.Drawn] = ()
-    left: Sequence[svg.Label] = ()
-    lower: Sequence[svg.Label] = ()
-    upper: Sequence[svg.Label] = ()
-    ends: Sequence[svg.Label] = ()
+    left: Sequence[labels.Label] = ()
+    lower: Sequence[labels.Label] = ()
+    upper: Sequence[labels.Label] = ()
+    ends: Sequence[labels.Label] = ()
     stops: str = ""
     texts: str = ""
     models: Sequence[tuple[str, str]] = ()
@@ -87,7 +87,7 @@ def robust_chart(group: Group, where: str) -> Chart:
         return Chart(title, "No attack was run.")
     scale = svg.Scale(0.0, max(curve.end for curve in every))
     eps = sorted({point.eps for curve in worst for point in curve.points})
-    stops = np.unique(np.concatenate([svg.grid(scale.right), eps]))
+    stops = np.unique(np.concatenate([labels.grid(scale.right), eps]))
     order = {curve.model: number for number, curve in enumerate(worst)}
     alone = {one.model for one in worst if sum(own.model == one.model for own in every) == 2}
     drawn = [
@@ -104,9 +104,9 @@ def robust_chart(group: Group, where: str) -> Chart:
         scale,
         drawn,
         _left(scale),
-        [_lower(scale, tick, f"{tick:g}") for tick in svg.ticks(scale.right)],
-        svg.apart([(one, f"eps {radius(one)}") for one in eps], scale),
-        svg.labels(drawn, scale),
+        [_lower(scale, tick, f"{tick:g}") for tick in labels.ticks(scale.right)],
+        labels.apart([(one, f"eps {radius(one)}") for one in eps], scale),
+        labels.at_ends(drawn, scale),
         _joined(scale.place(stops)),
         " ".join(_exact(stop, eps) for stop in stops.tolist()),
         _models(worst),
@@ -148,7 +148,7 @@ def _robust_numbers(curve: Curve, scale: svg.Scale) -> Iterable[tuple[str, ...]]
     """Yield lines of the table: each curve at eps, those of worst cases at the ticks too."""
     eps = {point.eps for point in curve.points}
     worst = curve.attack == WORST_CASE
-    ticks = {tick for tick in svg.ticks(scale.right, 10) if tick <= curve.end}
+    ticks = {tick for tick in labels.ticks(scale.right, 10) if tick <= curve.end}
     for place in sorted(eps | ticks if worst or curve.measured.any() else eps):
         point = value_at(curve, place)
         step = int(np.searchsorted(curve.radius, place, side="right")) - 1
@@ -247,7 +247,7 @@ def _query_chart(
         _left(scale),
         [_lower(scale, power, f"{power:,.0f}") for power in powers],
         (),
-        svg.labels(drawn[::-1], scale),
+        labels.nearby(drawn[::-1], scale),
         _joined(scale.place(stops)),
         " ".join(f"{stop:.0f}" for stop in stops),
         [(name, svg.colour_class(number)) for number, name in enumerate(models)]
@@ -311,15 +311,15 @@ def _queries_caption(group: Group, found: Sequence[QueryCurve]) -> str:
 # ---- what both share
 
 
-def _left(scale: svg.Scale) -> list[svg.Label]:
+def _left(scale: svg.Scale) -> list[labels.Label]:
     return [
-        svg.Label(0.0, round(scale.height(tick), 1), (f"{100 * tick:g}",))
-        for tick in svg.ticks(scale.top, 4)
+        labels.Label(0.0, round(scale.height(tick), 1), (f"{100 * tick:g}",))
+        for tick in labels.ticks(scale.top, 4)
     ]
 
 
-def _lower(scale: svg.Scale, value: float, text: str) -> svg.Label:
-    return svg.Label(round(float(scale.place(value)), 1), svg.UNITS, (text,))
+def _lower(scale: svg.Scale, value: float, text: str) -> labels.Label:
+    return labels.Label(round(float(scale.place(value)), 1), svg.UNITS, (text,))
 
 
 def _joined(places: np.ndarray) -> str:

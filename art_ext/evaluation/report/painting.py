@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from art_ext.evaluation.report import svg
+from art_ext.evaluation.report import labels, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,7 @@ def paint(axes: Axes, chart: Chart, points: float = POINTS) -> None:
         for number, text in enumerate(label.lines):
             axes.annotate(
                 text,
-                (label.x, svg.UNITS * (label.y + svg.LINE * (number + 0.5)) / svg.HEIGHT),
+                (label.x, svg.UNITS * (label.y + labels.LINE * (number + 0.5)) / svg.HEIGHT),
                 xytext=(6, 0),
                 textcoords="offset points",
                 fontsize=points,

@@ -1,4 +1,4 @@
-"""Geometry of the page's figures: step curves, bands, marks, ticks and labels as inline SVG.
+"""Geometry of the page's figures: step curves, bands and marks as inline SVG.
 
 The plot area is ``UNITS`` wide and high, whatever its size on the screen is. Strokes and text keep
 their size. ``chart.html.j2`` writes the elements, the style sheet colours them.
@@ -6,8 +6,6 @@ their size. ``chart.html.j2`` writes the elements, the style sheet colours them.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +14,10 @@ UNITS = 1000.0
 COLUMN = 0.5  # units: steps that are closer are drawn as one, below half a pixel on any screen
 BAND_COLUMN = 2.0
 HEIGHT = 280.0  # pixels of the plot area in the style sheet
-LINE = 14.0  # pixels, height of a line of a label
-LETTERS = 14  # of a line of a label
 # of the first series, on light and on dark: at least 4.5 : 1 against the page. The others are grey
 LIGHT = ("#0072b2", "#b34700", "#00754f", "#a3417a", "#7d6000", "#5b4fb3")
 DARK = ("#5eb3e4", "#f0a15e", "#3fc79a", "#e39ac4", "#d9bd4a", "#b3a6f2")
 GREY = ("#57606a", "#9aa4af")
-APART = 130.0  # units between labels at the top
 
 
 @dataclass(frozen=True)
@@ -120,18 +115,6 @@ class Drawn:
     whiskers: str
     counts: str
     turns: str
-
-
-@dataclass(frozen=True)
-class Label:
-    """Lines of text at a place, in units from the left and in pixels from the top."""
-
-    x: float
-    y: float
-    lines: tuple[str, ...]
-    css: str = ""
-    title: str = ""
-    choice: str = ""
 
 
 def palette() -> tuple[dict[str, str], dict[str, str]]:
@@ -233,91 +216,3 @@ def _y(scale: Scale, fraction: float) -> str:
 
 def _short(value: float) -> str:
     return f"{round(float(value), 1):g}"
-
-
-# ---- ticks, stops and labels
-
-
-def ticks(right: float, most: int = 5) -> list[float]:
-    """Return 0 and at most so many round numbers up to ``right``."""
-    power = 10 ** math.floor(math.log10(right / most))
-    step = next(n * power for n in (1, 2, 2.5, 5, 10) if right / (n * power) <= most)
-    return [float(f"{n * step:.6g}") for n in range(int(right / step * (1 + 1e-9)) + 1)]
-
-
-def grid(right: float, least: int = 250) -> np.ndarray:
-    """Return round numbers from 0 to ``right``, at least so many."""
-    power = 10 ** math.floor(math.log10(right / least))
-    step = max(n * power for n in (1, 2, 5) if n * power <= right / least)
-    count = int(right / step * (1 + 1e-9))
-    return np.array([float(f"{n * step:.6g}") for n in range(count + 1)])
-
-
-def wrapped(name: str, lines: int = 2, letters: int = LETTERS) -> tuple[str, ...]:
-    """Return a name as a label: at most so many lines, split after ``_:/-`` and spaces.
-
-    Letters in the middle are left out if it is too long.
-    """
-    pieces: list[str] = []
-    for letter in name:
-        if not pieces or pieces[-1][-1] in "_:/- " or len(pieces[-1]) >= letters:
-            pieces.append("")
-        pieces[-1] += letter
-    found: list[str] = []
-    for piece in pieces:
-        if found and len(found[-1]) + len(piece) <= letters:
-            found[-1] += piece
-        else:
-            found.append(piece)
-    if len(found) <= lines:
-        return tuple(found)
-    if lines == 1:
-        half = letters // 2
-        return (f"{name[:half]}…{name[-(letters - half - 1) :]}",)
-    return (*found[: lines - 1], f"…{name[-(letters - 1) :]}")
-
-
-def labels(curves: Sequence[Drawn], scale: Scale) -> list[Label]:
-    """Return the labels at the ends of curves, moved so that none hides another.
-
-    If they do not fit with two lines each they have one, and if they still do not fit, the last
-    ones are left out.
-    """
-    wanted = [one for one in curves if one.steps.label]
-    lines = 2 if 2 * len(wanted) * (LINE + 1) <= HEIGHT + LINE else 1
-    shown = wanted[: int((HEIGHT + LINE) // (lines * (LINE + 1)))]
-    texts = {id(one): wrapped(one.steps.label, lines) for one in shown}
-    heights = {id(one): LINE * len(texts[id(one)]) + 1 for one in shown}
-    ordered = sorted(shown, key=lambda one: -one.steps.y[-1])
-    tops = [
-        HEIGHT * scale.height(one.steps.y[-1]) / UNITS - heights[id(one)] / 2 for one in ordered
-    ]
-    bottom = -LINE / 2
-    for number, one in enumerate(ordered):  # down, then up from the lower edge
-        tops[number] = max(tops[number], bottom)
-        bottom = tops[number] + heights[id(one)]
-    limit = HEIGHT + LINE / 2
-    for number in reversed(range(len(ordered))):
-        tops[number] = min(tops[number], limit - heights[id(ordered[number])])
-        limit = tops[number]
-    return [
-        Label(
-            float(scale.place(one.steps.end)),
-            round(top, 1),
-            texts[id(one)],
-            one.css,
-            one.steps.label,
-            one.steps.choice,
-        )
-        for one, top in zip(ordered, tops, strict=True)
-    ]
-
-
-def apart(places: Sequence[tuple[float, str]], scale: Scale) -> list[Label]:
-    """Return labels at values of the axis, those on the right first, without the ones too close."""
-    found: list[Label] = []
-    for value, text in sorted(places, reverse=True):
-        place = float(scale.place(value))
-        if not found or found[-1].x - place >= APART:
-            found.append(Label(place, 0.0, (text,)))
-    return found
