@@ -203,6 +203,15 @@ def test_attacks_that_need_gradients_are_apart(make_run: Any) -> None:
     assert "differentiate" in needed.caption
 
 
+def test_an_attack_that_was_given_no_sample_at_the_largest_eps_is_in_the_legend(
+    make_run: Any,
+) -> None:
+    one = make_run({"m": {"x": {0.1: {1}, 0.2: {1, 2}}, "y": {0.1: {2, 3}}}})
+    chart = next(own for own in Material([one]).query_charts[0] if not own.sentence)
+    assert [name for name, _ in chart.attacks] == ["x", "y"]
+    assert "y at eps 0.1" in {own.steps.attack for own in chart.curves}
+
+
 def test_a_figure_without_data_is_a_sentence(make_run: Any) -> None:
     one = make_run({"m": {"x": {0.1: {1}}}}, wrong={"m": set(range(10))})
     material = Material([one])

@@ -235,7 +235,7 @@ def _query_chart(
         for curve in sorted(found, key=lambda own: own.successes[-1] / own.samples)
     ]
     powers = [10.0**power for power in range(int(np.log10(scale.right)) + 1)]
-    colours = {own.steps.attack: own.css.split()[0] for own in drawn}
+    colours = {own.steps.choice: own.css.split()[0] for own in drawn}
     return Chart(
         title,
         "",
