@@ -55,9 +55,9 @@ def test_repeated_and_shuffled_samples_meet_by_their_ids(make_run: Any) -> None:
     first = make_run({"m": {"x": {0.1: {0, 2}}}}, samples=4, ids=ids, name="a")
     second = make_run({"n": {"x": {0.1: {1, 2}}}}, samples=4, ids=[3, 7, 7, 9], name="b")
     (one,) = against([first, second])
-    assert [(lost.by_baseline, lost.baseline_index, lost.index) for lost in one.lost] == [
-        (False, 1, 2),
-        (True, 2, 0),
+    assert [(lost.model, lost.index, lost.other_index) for lost in one.lost] == [
+        ("n", 2, 1),
+        ("m", 2, 0),
     ]
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from art_ext.core.metrics.intervals import paired_difference
+from art_ext.data import load_data
+from art_ext.evaluation import evaluate
 from art_ext.evaluation.analysis.baseline import CELLS
 from art_ext.evaluation.analysis.curves import MARGIN
+from art_ext.evaluation.analysis.records import kept_examples, load_run
 from art_ext.evaluation.report.comparison import GRID, section
 from art_ext.evaluation.report.material import Material
 from art_ext.evaluation.report.page import render
@@ -101,7 +107,8 @@ def test_lost_samples_are_named_by_position_and_class(make_run: Any) -> None:
     one = make_run(BROKEN, labels=[0] * 4 + [1] * 6, class_names=names)
     (losses,) = content_of(one).content["losses"]
     assert losses.said == "At eps 0.2 robust alone loses 1 sample, natural alone 2 samples."
-    assert [(one.loser, one.position, one.label) for one in losses.samples] == [
+    assert losses.shown == ()
+    assert [(one.loser, one.position, one.label) for one in losses.listed] == [
         ("robust", "4", "dog"),
         ("natural", "2", "cat"),
         ("natural", "3", "cat"),
@@ -118,3 +125,30 @@ def test_names_from_outside_are_escaped(make_run: Any) -> None:
         ]
     )
     assert HOSTILE not in page
+
+
+def test_images_of_lost_samples_are_those_that_the_run_kept(
+    tmp_path: Path, linear_net: nn.Module
+) -> None:
+    """Of each model the adversarial that it predicts as another class, and the same in the grid."""
+    data = load_data("digits").first(40)
+    models = {"m": linear_net, "n": lambda x: linear_net(0.5 * x)}
+    evaluate(models, data, tmp_path, eps=0.1, attacks=("pgd", "fgsm"), save_images=True)
+    one = load_run(tmp_path)
+    (losses,) = content_of(one).content["losses"]
+    assert losses.listed == ()
+    assert losses.shown
+    for loss in losses.shown:
+        kept = kept_examples(one, loss.loser, 0.1, [int(loss.position)])
+        assert kept is not None
+        found = kept.nearest(loss.loser, ("pgd", "fgsm"), int(loss.position))
+        if found is None:
+            assert loss.distance == 0
+            continue
+        assert loss.tile is not None
+        assert found.distance == pytest.approx(loss.distance, abs=1e-6)
+        assert found is kept.found[loss.loser, loss.attack][int(loss.position)]
+        assert torch.equal(kept.originals[int(loss.position)], data.x[int(loss.position)])
+        with torch.no_grad():
+            predicted = models[loss.loser](found.x.unsqueeze(0)).argmax()
+        assert predicted != data.y[int(loss.position)]

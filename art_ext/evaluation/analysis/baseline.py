@@ -82,15 +82,15 @@ class Lost:
     """A sample that only one of two models loses.
 
     Attributes:
-        by_baseline: True if the baseline loses it, False if the model does.
-        index, baseline_index: its positions in the data of the model's run and of the baseline's.
+        model: the model that loses it.
+        index, other_index: its positions in the data of that model's run and of the other's.
         label: its class.
         distance: of the nearest verified adversarial. 0 if no attack was needed.
     """
 
-    by_baseline: bool
+    model: str
     index: int
-    baseline_index: int
+    other_index: int
     label: int
     distance: float
 
@@ -178,7 +178,7 @@ def _against(base: tuple[LoadedRun, str], other: tuple[LoadedRun, str], most: in
         return found
     end = MARGIN * max(*attacked, *second.run["settings"]["eps"])
     found = replace(found, distances=distances_of(*pair, end))
-    return _with_lost(found, samples, pair, common[-1], most) if common else found
+    return _with_lost(found, base[1], samples, pair, common[-1], most) if common else found
 
 
 def _other_samples(a: LoadedRun, b: LoadedRun, samples: pd.DataFrame) -> str:
@@ -238,6 +238,7 @@ def distances_of(baseline: np.ndarray, model: np.ndarray, end: float) -> Distanc
 
 def _with_lost(
     found: Against,
+    baseline: str,
     samples: pd.DataFrame,
     pair: tuple[np.ndarray, np.ndarray],
     eps: float,
@@ -248,16 +249,13 @@ def _with_lost(
     by_model = np.flatnonzero(theirs & ~ours)
     by_baseline = np.flatnonzero(ours & ~theirs)
     few = by_model[: max(most // 2, most - len(by_baseline))]
-    lost = [
-        Lost(
-            bool(ours[row]),
-            int(samples["index_b"][row]),
-            int(samples["index_a"][row]),
-            int(samples["label_b"][row]),
-            float(pair[0 if ours[row] else 1][row]),
-        )
-        for row in (*few, *by_baseline[: most - len(few)])
-    ]
+    indices = samples[["index_a", "index_b"]].to_numpy()
+    labels = samples["label_b"].to_numpy()
+    lost = []
+    for side, model, rows in ((1, found.model, few), (0, baseline, by_baseline[: most - len(few)])):
+        for row in rows.tolist():
+            own, other = int(indices[row, side]), int(indices[row, 1 - side])
+            lost.append(Lost(model, own, other, int(labels[row]), float(pair[side][row])))
     return replace(
         found,
         eps=eps,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import counted
 from art_ext.evaluation.analysis.blocks import Blocks, collect, new_success
-from art_ext.evaluation.analysis.examples import Examples, gather, holds_examples
+from art_ext.evaluation.analysis.examples import Examples, Found, gather, holds_examples
 from art_ext.evaluation.analysis.radii import radii_of_rows
 from art_ext.evaluation.analysis.table import Row, summarise
 from art_ext.storage.chunks import CHUNKS, CLEAN, name_of
@@ -235,3 +235,71 @@ def load_images(folder: Place, model: str, eps: float, *, rejected: bool = False
                 inside = success[kept["index"]]
                 images[kept["index"][inside]] = kept["x_adv"][inside]
     return images
+
+
+def kept_examples(
+    one: LoadedRun, model: str, eps: float, positions: Collection[int]
+) -> Examples | None:
+    """Return some samples with their adversarials within eps, as far as a run kept both.
+
+    Args:
+        one: the run. Its models may have other names than in its folder.
+        model: name of the model.
+        eps: one of its radii. With a detector, only adversarials that it accepts count.
+        positions: of the samples.
+
+    Returns:
+        The samples of which an image was kept. The class of an adversarial is ``NOT_SHOWN`` if the
+        run did not ask for it. None if the folder is gone.
+    """
+    try:
+        existing = open_run(one.folder)
+    except ValueError:
+        return None
+    models = dict.fromkeys(unit.model for unit in existing.units_of(0))
+    names = dict(zip(models, one.blocks.models, strict=True))
+    kept = Examples([], {}, {})
+    for number, (start, end) in enumerate(existing.chunks):
+        inside = [position for position in positions if start <= position < end]
+        images = existing.files.images(number) if inside else {}
+        if CLEAN not in images:
+            continue
+        clean = images[CLEAN]
+        for row, position in enumerate(clean["index"].tolist()):
+            if position in inside:
+                kept.originals[position] = clean["x"][row]
+                kept.labels[position] = int(clean["y"][row])
+        for unit in existing.units_of(number):
+            found = images.get(name_of(unit.place))
+            if found and names[unit.model] == model:
+                _add_within(kept, one.blocks, (model, unit.attack), unit.radii, eps, found)
+    return kept
+
+
+def _add_within(
+    kept: Examples,
+    blocks: Blocks,
+    name: tuple[str, str],
+    radii: Sequence[float],
+    eps: float,
+    images: Mapping[str, Tensor],
+) -> None:
+    """Add the adversarials within eps that a unit kept of the samples of some examples.
+
+    Args:
+        kept: the examples.
+        blocks: the records.
+        name: of the model and of the attack.
+        radii: of the unit.
+        eps: radius.
+        images: the result of ``keep_images``.
+    """
+    inside = [radius for radius in radii if radius <= eps] or [radii[0]]
+    key = (*name, inside[-1])
+    within = blocks.spread(key, radii_of_rows(blocks, key) <= eps)
+    mine = kept.found.setdefault(name, {})
+    columns = [images[column].tolist() for column in ("index", "label", "distance")]
+    for row, (position, label, distance) in enumerate(zip(*columns, strict=True)):
+        nearer = position not in mine or distance < mine[position].distance
+        if position in kept.originals and within[position] and nearer:
+            mine[position] = Found(images["x_adv"][row], label, distance, True)

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from art_ext.core.wording import class_name, counted, radius
-from art_ext.evaluation.analysis.baseline import CELLS, Against, Distances, Entry, against
+from art_ext.evaluation.analysis.baseline import (
+    CELLS,
+    Against,
+    Distances,
+    Entry,
+    Lost,
+    against,
+    find_baseline,
+)
+from art_ext.evaluation.analysis.examples import NOT_SHOWN, Examples
+from art_ext.evaluation.analysis.records import kept_examples
 from art_ext.evaluation.analysis.table import number, percent
+from art_ext.evaluation.report.gallery import NEAREST
 from art_ext.evaluation.report.material import Material, Section
+from art_ext.evaluation.report.pictures import Picture, Tile, are_images, make_sheet
 from art_ext.evaluation.report.rendering import Cell, Column, Line
+
+if TYPE_CHECKING:
+    from art_ext.evaluation.analysis.records import LoadedRun
 
 LEVELS = 5  # shades of a grid of distances
 GAP = 1  # cells between the grid and its strips
@@ -56,7 +72,7 @@ class Grid:
     numbers: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Loss:
     """A sample that only one of two models loses.
 
@@ -64,22 +80,37 @@ class Loss:
         loser: the model that loses it.
         position: in the data, of both runs if they differ.
         label: its class.
-        distance: of the nearest adversarial, in words.
+        distance: of the nearest adversarial. 0: no attack was needed.
+        original: the sample. None if the run kept no image of it.
+        tile: the adversarial. None if the run kept none, or no attack was needed.
+        attack: that found it.
+        predicted: the class of the adversarial, if the run asked for it.
     """
 
     loser: str
     position: str
     label: str
-    distance: str
+    distance: float
+    original: Picture | None = None
+    tile: Tile | None = None
+    attack: str = ""
+    predicted: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Losses:
-    """Samples that only one of two models loses, in words and one by one."""
+    """Samples that only one of two models loses.
+
+    Attributes:
+        model: the model.
+        said: their numbers in words.
+        shown, listed: those whose images were kept, and the others.
+    """
 
     model: str
     said: str
-    samples: tuple[Loss, ...]
+    shown: tuple[Loss, ...]
+    listed: tuple[Loss, ...]
 
 
 def section(material: Material) -> Section | None:
@@ -87,15 +118,15 @@ def section(material: Material) -> Section | None:
     found = against(material.loaded, material.baseline)
     if not found:
         return None
-    baseline = material.baseline
+    base = find_baseline(material.loaded, material.baseline)
+    baseline = base[1]
     content = {
         "baseline": baseline,
         "differences": _lines(found),
         "difference_columns": COLUMNS,
         "grids": [_grid(one.model, baseline, one.distances) for one in found if one.distances],
         "grid_side": GRID,
-        "losses": [_losses(one, baseline) for one in found if one.eps is not None],
-        "images_kept": all(one.run["arguments"].get("save_images") for one in material.loaded),
+        "losses": [_losses(one, base) for one in found if one.eps is not None],
     }
     return Section("comparison", f"Comparison with {baseline}", content, _gist(found))
 
@@ -176,22 +207,43 @@ def _cell(across: int, up: int) -> str:
     return f"M{left} {top}h{width}v{height}h-{width}z"
 
 
-def _losses(one: Against, baseline: str) -> Losses:
-    names = one.one.run["data"]["class_names"]
-    samples = tuple(
-        Loss(
-            baseline if lost.by_baseline else one.model,
-            str(lost.index)
-            if lost.index == lost.baseline_index
-            else f"{lost.index} ({lost.baseline_index} of the baseline's)",
-            class_name(lost.label, names),
-            number(lost.distance, 3) if lost.distance else "no attack needed",
-        )
-        for lost in one.lost
-    )
+def _losses(one: Against, baseline: tuple[LoadedRun, str]) -> Losses:
+    shown, listed = [], []
+    for own, model in ((one.one, one.model), baseline):
+        mine = [lost for lost in one.lost if lost.model == model]
+        kept = None
+        if mine and are_images(own.run):
+            kept = kept_examples(own, model, one.eps or 0.0, [lost.index for lost in mine])
+        for lost in mine:
+            loss = _loss(lost, own, kept)
+            (listed if loss.original is None else shown).append(loss)
     said = (
         f"At eps {radius(one.eps or 0.0)} {one.model} alone loses"
-        f" {counted(one.lost_by_model, 'sample')}, {baseline} alone"
+        f" {counted(one.lost_by_model, 'sample')}, {baseline[1]} alone"
         f" {counted(one.lost_by_baseline, 'sample')}."
     )
-    return Losses(one.model, said, samples)
+    return Losses(one.model, said, tuple(shown), tuple(listed))
+
+
+def _loss(lost: Lost, own: LoadedRun, kept: Examples | None) -> Loss:
+    """Return a lost sample, with images if its run kept the original and an adversarial."""
+    names = own.run["data"]["class_names"]
+    moved = "" if lost.index == lost.other_index else f" ({lost.other_index} in the other run)"
+    label = class_name(lost.label, names)
+    loss = Loss(lost.model, f"{lost.index}{moved}", label, lost.distance)
+    if kept is None or lost.index not in kept.originals:
+        return loss
+    attacks = own.blocks.attacks(lost.model)
+    found = kept.nearest(lost.model, attacks, lost.index)
+    if found is None and lost.distance:
+        return loss
+    row = {} if found is None else {lost.index: found}
+    sheet = make_sheet(replace(own, examples=kept), lost.model, [lost.index], {NEAREST: row})
+    (_, original), (tile,) = sheet.originals[0], sheet.rows[0][1]
+    if found is None:
+        return replace(loss, original=original)
+    attack = next(
+        name for name in attacks if kept.found.get((lost.model, name), {}).get(lost.index) is found
+    )
+    predicted = "" if found.label == NOT_SHOWN else class_name(found.label, names)
+    return replace(loss, original=original, tile=tile, attack=attack, predicted=predicted)
