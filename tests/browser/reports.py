@@ -108,7 +108,7 @@ def photographs(folder: Path) -> None:
     _run(
         folder,
         lambda: evaluate(
-            {"linear on means": _linear(data)},
+            {"textures": _Textures(data).eval()},
             data,
             folder,
             eps=4 / 255,
@@ -151,25 +151,28 @@ def _photographs(count: int) -> Dataset:
     return Dataset("squares", x, torch.arange(count) % 2, class_names=("palace", "dahlia"))
 
 
-def _linear(data: Dataset) -> nn.Module:
-    """Return a linear classifier of the means of patches, fitted by least squares."""
+class _Textures(nn.Module):
+    """Classifies by the strength of random textures in the quarters of an image."""
 
-    class Means(nn.Module):
-        weight: Tensor
-        bias: Tensor
+    weight: Tensor
+    bias: Tensor
+    filters: Tensor
 
-        def __init__(self, weight: Tensor, bias: Tensor) -> None:
-            super().__init__()
-            self.register_buffer("weight", weight)
-            self.register_buffer("bias", bias)
+    def __init__(self, data: Dataset) -> None:
+        super().__init__()
+        filters = torch.randn(16, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+        filters = filters - filters.mean(dim=(1, 2, 3), keepdim=True)
+        self.register_buffer("filters", filters / filters.abs().sum(dim=(1, 2, 3), keepdim=True))
+        features = torch.cat([self._features(data.x), torch.ones(len(data.x), 1)], dim=1)
+        ridge = features.T @ features + 10 * torch.eye(features.shape[1])
+        fitted = torch.linalg.solve(ridge, features.T @ (2.0 * data.y - 1))
+        self.register_buffer("weight", fitted[:-1])
+        self.register_buffer("bias", fitted[-1])
 
-        def forward(self, x: Tensor) -> Tensor:
-            features = nn.functional.adaptive_avg_pool2d(x, 4).flatten(1)
-            side = features @ self.weight + self.bias
-            return torch.stack([-side, side], dim=1)
+    def _features(self, x: Tensor) -> Tensor:
+        textures = nn.functional.conv2d(x, self.filters, stride=2).abs()
+        return 100 * nn.functional.adaptive_avg_pool2d(textures, 2).flatten(1)
 
-    features = nn.functional.adaptive_avg_pool2d(data.x, 4).flatten(1)
-    augmented = torch.cat([features, torch.ones(len(features), 1)], dim=1)
-    ridge = augmented.T @ augmented + 0.05 * torch.eye(augmented.shape[1])
-    fitted = torch.linalg.solve(ridge, augmented.T @ (2.0 * data.y - 1))
-    return Means(fitted[:-1], fitted[-1])
+    def forward(self, x: Tensor) -> Tensor:
+        side = self._features(x) @ self.weight + self.bias
+        return torch.stack([-side, side], dim=1)

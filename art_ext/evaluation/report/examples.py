@@ -12,13 +12,15 @@ LEAST = 160  # pixels of an image in the file
 def section(material: Material) -> Section:
     """Return the examples of all models. Without any, the partial states the reason."""
     shown = material.galleries
-    pictures = [one.original for gallery in shown for one in gallery.examples]
+    broken = [one.original for gallery in shown for one in gallery.examples if one.nearest]
     content = {
         "galleries": shown,
         "models": len(material.verdicts),
         "images": any(are_images(one.run) for one in material.loaded),
-        "grey": any(one.pixels.ndim == 2 for one in pictures),
-        "coloured": any(one.pixels.ndim == 3 for one in pictures),
+        "grey": any(one.pixels.ndim == 2 for one in broken),
+        "coloured": any(one.pixels.ndim == 3 for one in broken),
+        "broken": bool(broken),
+        "held": any(one.outside for gallery in shown for one in gallery.examples),
         "thinned": max((gallery.thinned for gallery in shown), default=0),
     }
     return Section("examples", "Examples", content, folded=False)
