@@ -58,17 +58,6 @@ def test_few_blocks_have_a_condition():
 # --- what the check finds ---
 
 
-@pytest.mark.slow
-def test_a_renamed_argument_fails(page_of, tmp_path):
-    text = (
-        "# A\n\n```python\nfrom art_ext import rays\nfrom art_ext.examples import digits\n```\n\n"
-        "```python\nrays(*digits(2), eps=0.1, max_queries=20)\n```\n"
-    )
-    assert code_blocks.run(page_of(text), tmp_path).ran == 2
-    with pytest.raises(AssertionError, match=r"page\.md, line 8: .*max_querys"):
-        code_blocks.run(page_of(text.replace("max_queries", "max_querys")), tmp_path)
-
-
 @pytest.mark.parametrize(
     ("line", "message"),
     [
