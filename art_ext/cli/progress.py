@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from art_ext.evaluation.execution.progress import RunState
 
-BAR = "{percentage:3.0f}%|{bar:20}| {postfix[0]}"
+BAR = "{percentage:3.0f}%|{bar:20}| {desc}"
 PAUSE = 0.2  # seconds between two states of the bar
 PAUSE_OF_LINES = 30.0  # seconds between two lines of a log
 
@@ -44,10 +44,8 @@ class Line:
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(
-                total=1.0, initial=state.share, bar_format=BAR, postfix=[""], dynamic_ncols=True
-            )
-        self._bar.postfix[0] = described(state)
+            self._bar = tqdm(total=1.0, initial=state.share, bar_format=BAR, dynamic_ncols=True)
+        self._bar.set_description_str(described(state), refresh=False)
         self._bar.n = state.share
         self._bar.refresh()
 

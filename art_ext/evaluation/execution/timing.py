@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -81,8 +82,10 @@ def _admitted(oracle: LabelOracle, x: Tensor) -> tuple[Tensor, Tensor]:
     return samples, torch.arange(len(x), device=oracle.device)
 
 
-def _same_streams(device: torch.device) -> torch.random.fork_rng:  # type: ignore[valid-type]
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+def _same_streams(device: torch.device) -> AbstractContextManager[None]:
+    cuda = [device] if device.type == "cuda" else []
+    forked: AbstractContextManager[None] = torch.random.fork_rng(devices=cuda)
+    return forked
 
 
 def _per_row(call: Callable[[int], Tensor], rows: int) -> float:
