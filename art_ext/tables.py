@@ -6,6 +6,7 @@ holds a table between ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -25,6 +26,7 @@ from art_ext.configuration.training import TrainingConfig
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import AttackSpec
 from art_ext.core.detection import registry as detectors
+from art_ext.core.wording import radius
 from art_ext.evaluation.panel.panels import PANELS, Member
 from art_ext.shells import art, torchattacks
 from art_ext.shells.plan import Host, Plan, has_shell, plan
@@ -153,6 +155,49 @@ def _on_failure(found: Plan) -> str:
     """Return what a class returns for a sample without success, by default."""
     own = next((one for one in found.keywords if one.name == "on_failure"), None)
     return "the last iterate" if own is not None and own.default == "last" else "the input"
+
+
+def _cost(specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Return a table of measured costs for each network of ``art_ext.benchmarks.cost``."""
+    found = json.loads((ROOT / "benchmarks" / "cost.json").read_text(encoding="utf-8"))
+    order = {spec.name: number for number, spec in enumerate(specs)}
+    parts = []
+    for network, known in found["networks"].items():
+        kind = "robust" if known["robust"] else "natural"
+        head = (
+            f"`{network}` ({kind}), eps {radius(known['eps'])}: a row forward takes"
+            f" {known['forward_ms']:.2g} ms, a row backward {known['backward_ms']:.2g} ms more"
+            f" ({found['machine']}).\n"
+        )
+        rows = [
+            (
+                f"`{name}`",
+                str(one["n"]),
+                f"{one['most_forward']:,} / {one['most_backward']:,}",
+                f"{one['forward']:,.0f} / {one['backward']:,.0f}",
+                f"{one['passes']:,.0f}",
+                f"{one['seconds_per_1000']:,.3g}"
+                if one["seconds_per_1000"] < 100
+                else f"{one['seconds_per_1000']:,.0f}",
+                f"{100 * one['robust']:.1f} %",
+            )
+            for name, one in sorted(
+                known["subjects"].items(), key=lambda item: order.get(item[0], -1)
+            )
+        ]
+        parts.append(f"{head}\n{_table(COST_HEADER, rows)}")
+    return "\n".join(parts)
+
+
+COST_HEADER = (
+    "attack or panel",
+    "n",
+    "most rows",
+    "rows",
+    "forward passes",
+    "s per 1,000",
+    "robust accuracy left",
+)
 
 
 def _detectors(specs: Sequence[AttackSpec], prefix: str) -> str:
@@ -311,6 +356,7 @@ TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "recipes": _recipes,
     "pages": _pages,
     "features": _features,
+    "cost": _cost,
     "detectors": _detectors,
     "art": partial(_classes, art.HOST),
     "torchattacks": partial(_classes, torchattacks.HOST),
