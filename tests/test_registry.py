@@ -64,8 +64,8 @@ def test_keeps_a_name_for_one_function():
 
 
 def test_rejects_facts_that_the_function_contradicts():
-    with pytest.raises(ValueError, match=r"has no keyword 'num_step' .did you mean 'num_steps'"):
-        AttackSpec("pgd", attacks.pgd, "gradients", "fixed-radius", "PGD.", lengths=("num_step",))
+    with pytest.raises(ValueError, match=r"has no keyword 'queries' .did you mean 'max_queries'"):
+        AttackSpec("pgd", attacks.pgd, "gradients", "fixed-radius", "PGD.", budget="queries")
     with pytest.raises(ValueError, match="family must be one of"):
         AttackSpec("pgd", attacks.pgd, "gradients", "ball", "PGD.")
 

@@ -104,7 +104,8 @@ class Kind:
     @property
     def random_start(self) -> bool:
         """Whether it starts at a random point, or moves anyway."""
-        return self.wanders or (self.spec.random and "num_restarts" in self.spec.lengths)
+        restarts = self.ball and "num_restarts" in self.spec.parameters
+        return self.wanders or (self.spec.random and restarts)
 
     @property
     def ball(self) -> bool:

@@ -387,7 +387,6 @@ register(
         ),
         page="attacks/auto-pgd.md",
         random=True,
-        lengths=("num_steps", "num_targets", "num_restarts"),
         url="https://arxiv.org/abs/2003.01690",
         hosts={
             "art": Shell(name="AutoPGD"),

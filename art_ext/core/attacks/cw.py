@@ -188,7 +188,6 @@ register(
             "Carlini, Wagner. Towards evaluating the robustness of neural networks. IEEE S&P 2017."
         ),
         page="attacks/ead.md",
-        lengths=("num_steps", "search_steps"),
         tanh=True,
         url="https://arxiv.org/abs/1608.04644",
         hosts={

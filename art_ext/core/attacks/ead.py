@@ -223,7 +223,6 @@ register(
             "networks via adversarial examples. AAAI 2018."
         ),
         page="attacks/ead.md",
-        lengths=("num_steps", "search_steps"),
         url="https://arxiv.org/abs/1709.04114",
         hosts={
             "art": Shell(

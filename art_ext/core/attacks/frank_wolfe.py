@@ -282,7 +282,6 @@ register(
             "adversarial attacks. AAAI 2020."
         ),
         page="attacks/frank-wolfe.md",
-        lengths=("num_steps",),
         url="https://arxiv.org/abs/1811.10828",
         hosts={
             "art": Shell(

@@ -288,7 +288,6 @@ register(
         ),
         page="attacks/hmcam.md",
         random=True,
-        lengths=("num_steps", "num_transitions"),
         url="https://arxiv.org/abs/2010.07849",
         hosts={
             "art": Shell(

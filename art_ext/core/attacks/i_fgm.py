@@ -272,7 +272,6 @@ register(
             "ICLR workshop 2017."
         ),
         page="attacks/ead.md",
-        lengths=("num_steps",),
         hosts={"art": Shell(name="IFGM"), "torchattacks": Shell(name="IFGM")},
     )
 )

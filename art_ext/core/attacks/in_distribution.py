@@ -169,7 +169,6 @@ register(
         page="attacks/in-distribution.md",
         norms=NORMS,
         random=True,
-        lengths=("num_steps", "search_steps"),
         resources=("generator",),
         hosts={
             "art": Shell(reason="it needs a generator besides the classifier"),

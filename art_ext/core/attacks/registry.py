@@ -46,7 +46,6 @@ class AttackSpec:
         no_targets: reason why it cannot reach a given class from the input alone. Empty if it can.
         random: whether it draws random numbers by default.
         budget: the keyword that limits the queries of a sample. Empty if there is none.
-        lengths: the keywords whose product is the number of iterations.
         tanh: True if the attack moves in tanh space, or the keyword that says so.
         resources: what it needs besides model and samples, such as ``("generator",)``. They are the
             arguments of the function between ``model`` and ``x``. Such an attack is in no panel and
@@ -70,7 +69,6 @@ class AttackSpec:
     no_targets: str = ""
     random: bool = False
     budget: str = "max_queries"
-    lengths: tuple[str, ...] = ()
     tanh: bool | str = False
     resources: tuple[str, ...] = ()
     hosts: Mapping[str, Shell] = field(default_factory=dict)
@@ -88,7 +86,7 @@ class AttackSpec:
                 f"{self.name} must name the keyword eps, got {inspect.signature(self.function)}"
             )
         tanh = self.tanh if isinstance(self.tanh, str) else ""
-        named = [self.budget, *self.lengths, tanh, *self.resources]
+        named = [self.budget, tanh, *self.resources]
         for keyword in filter(None, named):
             if keyword not in parameters:
                 raise ValueError(

@@ -502,7 +502,6 @@ register(
         summary=("Takes sign steps along a momentum that is accumulated and scaled as in Adam."),
         paper=_WANG,
         page="attacks/hmcam.md",
-        lengths=("num_steps", "num_restarts"),
         url="https://arxiv.org/abs/2010.07849",
         hosts={
             "art": Shell(
@@ -567,7 +566,6 @@ register(
             "ICLR workshop 2017."
         ),
         page="attacks/sign-gradient.md",
-        lengths=("num_steps",),
         url="https://arxiv.org/abs/1607.02533",
         hosts={
             "art": Shell(name="IFGSM"),
@@ -586,7 +584,6 @@ register(
             "momentum. CVPR 2018."
         ),
         page="attacks/sign-gradient.md",
-        lengths=("num_steps",),
         url="https://arxiv.org/abs/1710.06081",
         hosts={
             "art": Shell(name="MIFGSM"),
@@ -606,7 +603,6 @@ register(
         ),
         page="attacks/sign-gradient.md",
         random=True,
-        lengths=("num_steps", "num_restarts"),
         url="https://arxiv.org/abs/1706.06083",
         hosts={
             "art": Shell(name="PGD"),
@@ -625,7 +621,6 @@ register(
         paper=_WANG,
         page="attacks/sign-gradient.md",
         random=True,
-        lengths=("num_steps", "num_restarts"),
         url="https://arxiv.org/abs/2010.07849",
         hosts={"art": Shell(name="MPGD"), "torchattacks": Shell(name="MPGD")},
     ),
@@ -640,7 +635,6 @@ register(
         ),
         paper=_WANG,
         page="attacks/sign-gradient.md",
-        lengths=("num_steps", "num_restarts"),
         url="https://arxiv.org/abs/2010.07849",
         hosts={"art": Shell(name="SignGradient"), "torchattacks": Shell(name="SignGradient")},
     ),

@@ -220,7 +220,6 @@ register(
         ),
         page="attacks/zoo.md",
         random=True,
-        lengths=("num_steps", "search_steps"),
         tanh="use_tanh",
         url="https://arxiv.org/abs/1708.03999",
         hosts={

@@ -182,7 +182,5 @@ def _rows(
         return found.rows
     # planned without the detector, which is fitted later
     cost = job.detection.planned[name].rows
-    budget = attack.arguments.get("max_queries")
-    if budget is None and attack.bounded:
-        budget = job.settings.max_queries
-    return PlannedRows(cost * found.rows.forward, found.rows.backward).within(budget)
+    whole = PlannedRows(cost * found.rows.forward, found.rows.backward)
+    return whole.within(attack.budget(job.settings))

@@ -116,6 +116,12 @@ class RunProgress:
         """The present state."""
         return RunState(self._share, self._left(), self._current, self._robust)
 
+    @property
+    def most_queries(self) -> int:
+        """Planned queries of a sample of the unit that runs. 1 where the attack states no plan."""
+        rows = None if self._unit is None else self._estimate.runs[self._unit.place].rows
+        return 1 if rows is None else rows.forward
+
     def begin(self, number: int, place: int, attacked: int, current: str) -> None:
         """Start of a unit.
 

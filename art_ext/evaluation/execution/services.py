@@ -119,9 +119,10 @@ def largest_rows(
     for model, attack, radii in job.attack_runs:
         if model != name:
             continue
-        if not attack.bounded and not attack.arguments.get("max_queries"):
+        budget = attack.budget(settings)
+        if budget is None:
             return None
-        rows += samples * (attack.cost(settings) + judged * len(radii)) + shown
+        rows += samples * (budget + judged * len(radii)) + shown
     return rows
 
 

@@ -296,21 +296,15 @@ class Tally:
     Args:
         watcher: observer of the progress.
         radii: radii of the units, ascending.
-        cost: expected queries of a sample without a success.
         overall: progress of the whole run. None: nobody watches it.
     """
 
     def __init__(
-        self,
-        watcher: Watcher,
-        radii: Sequence[float],
-        cost: int,
-        overall: RunProgress | None = None,
+        self, watcher: Watcher, radii: Sequence[float], overall: RunProgress | None = None
     ) -> None:
         self.watcher = watcher
         self.overall = overall
         self.radii = radii
-        self.cost = cost
         # of the chunks that have ended
         self.samples = 0
         self.successes = 0
@@ -334,7 +328,8 @@ class Tally:
     def __call__(self, progress: Progress) -> None:
         """Take in the progress of the attack."""
         position = self.attacked[progress.index.cpu()]
-        spent = (progress.queries / self.cost).clamp(max=0.99)  # it may cost more
+        most = 1 if self.overall is None else self.overall.most_queries
+        spent = (progress.queries / most).clamp(max=0.99)  # it may cost more
         self.done[position] = torch.where(progress.finished, 1.0, spent).cpu()
         self.adversarial[position] = progress.success.cpu() | self.before[position]
         for radius, since in self.since.items():

@@ -154,8 +154,7 @@ class Work:
         clean = chunk.clean[unit.model]
         self.watcher.start(unit.model, unit.attack, radii[-1], self.samples)
         if place not in self._tallies:
-            cost = attack.cost(self.job.settings)
-            self._tallies[place] = Tally(self.watcher, radii, cost, self.progress)
+            self._tallies[place] = Tally(self.watcher, radii, self.progress)
         tally = self._tallies[place]
         done = None
         if place in writer.tables:

@@ -150,8 +150,6 @@ class Attack:
         tanh_steps: most iterations of each of its optimisations, if it moves in a space in which
             the edge of the box lies at infinity. None for all other attacks.
         tanh_cost: queries of such an iteration.
-        rounds: approximate queries of a sample without success, if ``max_queries`` does not limit
-            it.
         file: that holds the attack, if it is a user's own.
         digest: of this file.
         keeps_input: True if it is known never to write into the samples, which are then not copied.
@@ -175,7 +173,6 @@ class Attack:
     access: str = "unknown"
     tanh_steps: int | None = None
     tanh_cost: int = 1
-    rounds: int = 1
     check_classes: Callable[[int], None] | None = None
     file: str = ""
     digest: str = ""
@@ -185,10 +182,10 @@ class Attack:
     models: frozenset[str] | None = None
     resources: tuple[str, ...] = ()
 
-    def cost(self, settings: Settings) -> int:
-        """Return the approximate number of queries of a sample without success."""
+    def budget(self, settings: Settings) -> int | None:
+        """Return the most queries of a sample. None without a limit."""
         given = self.arguments.get("max_queries")
-        return int(given or (settings.max_queries if self.bounded else self.rounds))
+        return int(given) if given else settings.max_queries if self.bounded else None
 
     def tanh_iterations(self, settings: Settings) -> int | None:
         """Return the most iterations of an optimisation in tanh space, by its length and its
@@ -198,14 +195,8 @@ class Attack:
         """
         if self.tanh_steps is None:
             return None
-        budget = self.arguments.get("max_queries") or (
-            settings.max_queries if self.bounded else None
-        )
-        return (
-            self.tanh_steps
-            if budget is None
-            else min(self.tanh_steps, int(budget) // self.tanh_cost)
-        )
+        budget = self.budget(settings)
+        return self.tanh_steps if budget is None else min(self.tanh_steps, budget // self.tanh_cost)
 
     def radii_by_run(self, settings: Settings) -> list[tuple[float, ...]]:
         """Return the radii that each run of the attack serves, ascending. A run is given the last

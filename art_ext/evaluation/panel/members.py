@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,7 +136,6 @@ def member_of(spec: AttackSpec, arguments: Mapping[str, Any]) -> Attack:
         arguments=arguments,
         checks_first=True,
         access=spec.access,
-        rounds=_rounds(values[key] for key in spec.lengths),
         keeps_input=spec.function.__module__.startswith("art_ext.core."),
         resources=spec.resources,
         **_tanh(spec, values),
@@ -156,14 +154,6 @@ def _tanh(spec: AttackSpec, values: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(steps, int) or not isinstance(coordinates, int):
         return {}
     return {"tanh_steps": steps, "tanh_cost": 2 * coordinates + 1}
-
-
-def _rounds(lengths: Iterable[object]) -> int:
-    """Return the product of the lengths of an attack's loops.
-
-    An invalid length is left to the attack's own check.
-    """
-    return math.prod(length for length in lengths if isinstance(length, int) and length > 0)
 
 
 EXTERNAL = ("autoattack", "torchattacks:CLASS", "art:CLASS", "foolbox:CLASS", "FILE.py:FUNCTION")
