@@ -34,7 +34,8 @@ def _run(line: str, folder: Path) -> None:
 @pytest.mark.slow
 def test_the_experiment_of_the_page(tmp_path: Path) -> None:
     text = PAGE.read_text(encoding="utf-8").partition("## An experiment to repeat")[2]
-    training, evaluation = re.findall(r"^\$ (.*)$", text, flags=re.MULTILINE)
+    lines = re.sub(r"\\\n\s*", "", text)  # a command may go on in the next line
+    training, evaluation = re.findall(r"^\$ (.*)$", lines, flags=re.MULTILINE)
     shares = [float(share) / 100 for share in re.findall(r"\| ([\d.]+) % \|", text)]
     low, high = (float(end) / 100 for end in re.findall(r"([\d.]+) to ([\d.]+) %", text)[0])
     _run(training, tmp_path)
