@@ -43,9 +43,10 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# the site in site/, without network; its tools have an environment of their own
+# the site in site/, without network; its tools have an environment of their own. --strict does not count what --quiet
+# hides
 docs: docs-source
-	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --strict --quiet --config-file build/site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --strict --config-file build/site/mkdocs.yml
 
 # the same, shown at http://127.0.0.1:8000
 docs-serve: docs-source

@@ -43,3 +43,10 @@ def test_links(page):
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
 def test_the_glossary_is_linked(page):
     assert "glossary.md)" in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_a_warning_of_the_site_stops_its_build():
+    commands = re.findall(r"mkdocs build (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert len(commands) == 1
+    assert "--strict" in commands[0]
+    assert "--quiet" not in commands[0]  # would hide warnings from --strict
