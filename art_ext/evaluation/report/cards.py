@@ -51,9 +51,7 @@ def section(material: Material) -> Section:
         "decisive": decisive,
         "notes": notes(material.loaded),
         "targeted": any(one.run["settings"]["targeted"] is not None for one in material.loaded),
-        "lines": [
-            (one.folder.name if material.several else "", facts(one.run)) for one in material.loaded
-        ],
+        "lines": lines(material.loaded),
     }
     return Section("verdict", "", content, folded=False)
 
@@ -73,6 +71,19 @@ def _card(one: LoadedRun, verdict: Verdict, findings: Sequence[Finding]) -> Card
     )
 
 
+def lines(loaded: Sequence[LoadedRun]) -> list[str]:
+    """Return one line on all runs, and a second one on what differs between them."""
+    every = [facts(one.run) for one in loaded]
+    shared = [text for text in every[0] if all(text in own for own in every)]
+    others = [[text for text in own if text not in shared] for own in every]
+    told = [
+        f"{one.folder.name}: {', '.join(own)}"
+        for one, own in zip(loaded, others, strict=True)
+        if own
+    ]
+    return [" · ".join(line) for line in (shared, told) if line]
+
+
 def facts(run: Mapping[str, Any]) -> list[str]:
     """Return data, settings, date, versions and time of a run in a few words each."""
     versions = run["versions"]
@@ -81,7 +92,7 @@ def facts(run: Mapping[str, Any]) -> list[str]:
         describe(run),
         str(run["started"])[:10],
         *(f"{name} {versions[name]}" for name in ("art-ext", "torch") if name in versions),
-        *([] if seconds is None else [f"{duration(seconds)} of attacks"]),
+        *([] if seconds is None else [f"took {duration(seconds)}"]),
     ]
 
 
