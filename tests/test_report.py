@@ -109,7 +109,7 @@ def test_the_worst_case_over_attacks(tmp_path: Path, linear_net: nn.Module, data
     )
     worst = 1 - by_attack.any(axis=1).mean()
     assert worst < min(row.robust_accuracy for row in outcome.rows)
-    headline = f"Robust accuracy <strong>{100 * worst:.1f} %</strong> at eps 0.05 (L-infinity)"
+    headline = f"Robust accuracy <strong>{100 * worst:.1f} %</strong> at eps 0.05 "
     assert headline in page_of(tmp_path)
     assert "It breaks every other sample." in page_of(tmp_path)
 
