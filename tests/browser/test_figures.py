@@ -15,6 +15,8 @@ import pytest
 from art_ext.evaluation.analysis.blocks import WORST_CASE
 from art_ext.evaluation.analysis.curves import curves, value_at
 from art_ext.evaluation.analysis.records import load_run
+from art_ext.evaluation.report import write_report
+from art_ext.storage.evaluation import REPORT
 
 WIDE = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 390, "height": 844}}
@@ -218,3 +220,20 @@ def test_numbers_without_script(reports: Callable[[str], Path], opened: Callable
         assert robust == f"{100 * at(curve, place)[1]:.1f} %"
     assert chart.locator(".legend").is_visible()
     assert chart.locator("svg .line").count() > 0
+
+
+def test_hostile_names_are_text(make_run: Any, opened: Callable[..., Any], tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(1)>\"]]> --> &lt;'"
+    attacks = {f"{letter}{name}": {0.1: {1, 2}} for letter in "xy"}
+    one = make_run({name: attacks, "b" * 200: attacks}, data=name)
+    write_report(tmp_path, [one])
+    page = opened(tmp_path / REPORT, **WIDE)
+    button = page.locator("#curve .legend button").first
+    button.click()
+    page.locator("#curve .plot").hover()
+    shown = page.locator("#curve .readout").inner_text()
+    assert f"{name}, worst case" in shown
+    assert f"{name}, x{name}" in shown
+    assert button.inner_text() == f"x{name}"
+    assert page.locator("#curve img, #queries img, img[src=x]").count() == 0
+    assert page.trouble == []

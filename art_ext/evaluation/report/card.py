@@ -227,7 +227,7 @@ def _verdicts(page: Axes, material: Material, bottom: int) -> None:
         top += 140
     else:
         for number, (one, verdict) in enumerate(shown):
-            name = "".join(labels.wrapped(verdict.model, 1, 36))
+            name = "".join(labels.wrapped(verdict.model, 1, 30))
             _text(page, MARGIN, top, name, 22, colours[number], bold=True)
             _text(page, MARGIN, top + 32, _share(one, verdict), 19, INK)
             said = f"{_interval(verdict)}, clean {percent(verdict.clean_accuracy)}"

@@ -105,7 +105,7 @@ def robust_chart(group: Group, where: str) -> Chart:
         drawn,
         _left(scale),
         [_lower(scale, tick, f"{tick:g}") for tick in labels.ticks(scale.right)],
-        labels.apart([(one, f"eps {radius(one)}") for one in eps], scale),
+        labels.apart([(one, f"{'eps ' * (one == eps[-1])}{radius(one)}") for one in eps], scale),
         labels.at_ends(drawn, scale),
         _joined(scale.place(stops)),
         " ".join(_exact(stop, eps) for stop in stops.tolist()),
@@ -136,6 +136,8 @@ def _steps(curve: Curve, colour: int, stops: np.ndarray, models: int) -> svg.Ste
     if not worst:
         return replace(steps, faint=True, ticks=not curve.measured.any(), choice=curve.attack)
     label = curve.model if models > 1 else "worst case"
+    if colour >= len(svg.LIGHT):  # so many grey bands would hide each other
+        return replace(steps, label=label)
     return replace(steps, low=curve.low, high=curve.high, label=label)
 
 

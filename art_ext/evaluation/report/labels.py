@@ -11,8 +11,8 @@ import numpy as np
 from art_ext.evaluation.report.svg import HEIGHT, UNITS, Drawn, Scale
 
 LINE = 14.0  # pixels, height of a line of a label
-LETTERS = 14  # of a line of a label
-APART = 130.0  # units between labels at the top
+LETTERS = 13  # of a line of a label
+APART = 200.0  # units between labels at the top
 
 
 @dataclass(frozen=True)

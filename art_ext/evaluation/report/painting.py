@@ -66,18 +66,21 @@ def paint(axes: Axes, chart: Chart, points: float = POINTS) -> None:
     colours = svg.palette()[0]
     for own in chart.curves:
         _paint_curve(axes, own.steps, chart.scale, colours[svg.colour_class(own.steps.colour)])
+    height = axes.get_position().height * axes.figure.get_figheight() * 72
+    size = min(points, height * labels.LINE / svg.HEIGHT / 1.25)
     for label in chart.ends:
-        for number, text in enumerate(label.lines):
-            axes.annotate(
-                text,
-                (label.x, svg.UNITS * (label.y + labels.LINE * (number + 0.5)) / svg.HEIGHT),
-                xytext=(6, 0),
-                textcoords="offset points",
-                fontsize=points,
-                color=colours[label.css.split()[0]],
-                va="center",
-                annotation_clip=False,
-            )
+        middle = label.y + labels.LINE * len(label.lines) / 2
+        axes.annotate(
+            "\n".join(label.lines),
+            (label.x, svg.UNITS * middle / svg.HEIGHT),
+            xytext=(6, 0),
+            textcoords="offset points",
+            fontsize=size,
+            color=colours[label.css.split()[0]],
+            va="center",
+            linespacing=1.15,
+            annotation_clip=False,
+        )
 
 
 def _paint_curve(axes: Axes, steps: svg.Steps, scale: svg.Scale, colour: str) -> None:
