@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -91,7 +92,7 @@ def test_paths_are_the_curve_within_half_a_pixel(samples: int) -> None:
 
 def test_values_at_the_stops_are_those_of_the_curve() -> None:
     curve = random_curve(3, 200)
-    chart = charts.robust_chart([(RunLike(), [curve])], "")
+    chart = charts.robust_chart([(run_like(), [curve])], "")
     (own,) = chart.curves
     counts = np.cumsum([int(change) for change in own.counts.split()])
     texts = chart.texts.split()
@@ -105,11 +106,9 @@ def test_values_at_the_stops_are_those_of_the_curve() -> None:
     assert kinds.tolist() == curve.measured[steps].tolist()
 
 
-class RunLike:
-    """What figures read of a run, but for its records."""
-
-    def __init__(self) -> None:
-        self.run = {"settings": {"norm": "linf"}, "panel": {"mode": "independent"}}
+def run_like() -> Any:
+    """Return what figures read of a run, but for its records."""
+    return SimpleNamespace(run={"settings": {"norm": "linf"}, "panel": {"mode": "independent"}})
 
 
 @given(right=st.floats(1e-6, 1e6))
@@ -142,7 +141,7 @@ def test_names_break_where_their_parts_end() -> None:
 @pytest.mark.parametrize("models", [1, 2, 6, 7, 15, 40])
 def test_labels_at_the_ends_do_not_overlap(models: int) -> None:
     every = [
-        (RunLike(), [replace(random_curve(number, 50), model=f"network_of_{number}_layers")])
+        (run_like(), [replace(random_curve(number, 50), model=f"network_of_{number}_layers")])
         for number in range(models)
     ]
     chart = charts.robust_chart(every, "")

@@ -66,7 +66,7 @@ def paint(axes: Axes, chart: Chart, points: float = POINTS) -> None:
     colours = svg.palette()[0]
     for own in chart.curves:
         _paint_curve(axes, own.steps, chart.scale, colours[svg.colour_class(own.steps.colour)])
-    height = axes.get_position().height * axes.figure.get_figheight() * 72
+    height = axes.bbox.height / axes.figure.dpi * 72
     size = min(points, height * labels.LINE / svg.HEIGHT / 1.25)
     for label in chart.ends:
         middle = label.y + labels.LINE * len(label.lines) / 2
