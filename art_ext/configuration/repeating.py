@@ -63,8 +63,10 @@ def configuration(arguments: Mapping[str, Any], models: str, panels: Mapping[str
     left_out = ("models", "attacks" if known.get("panel") in panels else "panel")
     values = {
         name: _radii(known[name]) if name == "eps" else toml_value(known[name])
-        for name in options_of(EvaluationConfig, "toml")
-        if known.get(name) not in (None, {}, [], ()) and name not in left_out
+        for name, (one, _) in options_of(EvaluationConfig, "toml").items()
+        if known.get(name) not in (None, {}, [], ())
+        and name not in left_out
+        and (name in SUGGESTED or known[name] != default_of(one))
     }
     if "model" in values:
         return tomli_w.dumps(values)
