@@ -226,8 +226,8 @@ def load_images(folder: Place, model: str, eps: float, *, rejected: bool = False
     for unit in reversed(existing.units_of(0)):
         if unit.model != model:
             continue
-        inside = [radius for radius in unit.radii if radius <= eps]
-        key = (model, unit.attack, inside[-1] if inside else unit.radii[0])
+        radii = [radius for radius in unit.radii if radius <= eps] or [unit.radii[0]]
+        key = (model, unit.attack, radii[-1])
         found = radii_of_rows(blocks, key, rejected=rejected) <= eps
         success = torch.from_numpy(blocks.spread(key, found & new_success(blocks, key)))
         for kept in (chunk.get(name_of(unit.place)) for chunk in chunks):
@@ -250,7 +250,7 @@ def kept_examples(
 
     Returns:
         The samples of which an image was kept. The class of an adversarial is ``NOT_SHOWN`` if the
-        run did not ask for it. None if the folder is gone.
+        run did not record it. None if the folder is gone.
     """
     try:
         existing = open_run(one.folder)

@@ -84,7 +84,7 @@ class Loss:
         original: the sample. None if the run kept no image of it.
         tile: the adversarial. None if the run kept none, or no attack was needed.
         attack: that found it.
-        predicted: the class of the adversarial, if the run asked for it.
+        predicted: the class of the adversarial, if the run recorded it.
     """
 
     loser: str
@@ -208,7 +208,8 @@ def _cell(across: int, up: int) -> str:
 
 
 def _losses(one: Against, baseline: tuple[LoadedRun, str]) -> Losses:
-    shown, listed = [], []
+    shown: list[Loss] = []
+    listed: list[Loss] = []
     for own, model in ((one.one, one.model), baseline):
         mine = [lost for lost in one.lost if lost.model == model]
         kept = None
