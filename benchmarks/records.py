@@ -37,11 +37,12 @@ def description(samples: int, names: list[str], radii: list[float]) -> dict[str,
     access = {"rays": "labels", "square": "scores"}
     return {
         "arguments": {"command": "benchmark"},
-        "identity": {},
+        "identity": {"models": {"model": {}}},
         "settings": {
             "eps": radii,
             "norm": "linf",
             "stop_on_success": True,
+            "max_queries": 1000,
             "targeted": None,
             "clip_values": [0.0, 1.0],
         },

@@ -48,6 +48,8 @@ class Blocks:
     def __init__(self, columns: dict[Key, Columns], types: Mapping[str, Any]) -> None:
         self._columns = columns
         self._types = dict(types)
+        # smallest radii by model, attack and whether a detector is ignored, see radii.py
+        self.radii: dict[tuple[str, str, bool], np.ndarray] = {}
         # by model, one past the last position of its samples
         self._ends: dict[str, int] = {}
         for key in self:

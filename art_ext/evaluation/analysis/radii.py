@@ -64,9 +64,10 @@ def radii_of_rows(blocks: Blocks, key: Key, *, rejected: bool = False) -> np.nda
     if rejected or not has_detector(blocks, model):
         found = np.fmin(found, nearest)
     found = np.maximum(found, SMALLEST)
-    for attacked in sorted({own_eps for _, _, own_eps in blocks.keys(model)}):
-        found[(found > attacked) & (found <= attacked + BALL_TOLERANCE)] = attacked
-    return found
+    radii = np.array(sorted({own_eps for _, _, own_eps in blocks.keys(model)}))
+    # the smallest ball that contains the adversarial, up to the rounding of its distance
+    ball = np.append(radii, np.inf)[np.searchsorted(radii, found - BALL_TOLERANCE)]
+    return np.minimum(found, ball)
 
 
 def smallest_radii(
@@ -85,13 +86,26 @@ def smallest_radii(
     Returns:
         The radii: 0 for samples that fail without an attack, inf without an adversarial.
     """
+    names = [name for name in blocks.attacks(model) if attacks is None or name in attacks]
     found = np.full(len(blocks.nothing(model)), np.inf)
-    for key in blocks.keys(model):
-        index = blocks.column(key, "index")
-        if attacks is None or key[1] in attacks:
-            found[index] = np.minimum(found[index], radii_of_rows(blocks, key, rejected=rejected))
-        found[index[clean_failure(blocks, key, rejected=rejected)]] = 0.0
+    for name in names:
+        found = np.minimum(found, _of_attack(blocks, model, name, rejected))
+    for name in set(blocks.attacks(model)).difference(names):
+        found[_of_attack(blocks, model, name, rejected) == 0] = 0.0
     return found
+
+
+def _of_attack(blocks: Blocks, model: str, attack: str, rejected: bool) -> np.ndarray:
+    """Return the radii of one attack by position. They are computed once."""
+    key = (model, attack, rejected)
+    if key not in blocks.radii:
+        found = np.full(len(blocks.nothing(model)), np.inf)
+        for own in blocks.keys(model, attack):
+            index = blocks.column(own, "index")
+            found[index] = np.minimum(found[index], radii_of_rows(blocks, own, rejected=rejected))
+            found[index[clean_failure(blocks, own, rejected=rejected)]] = 0.0
+        blocks.radii[key] = found
+    return blocks.radii[key]
 
 
 def successes(
