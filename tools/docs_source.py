@@ -84,6 +84,7 @@ def reading_order(source: Path) -> list[str]:
     ours = [spec.page for spec in registry.specs() if registry.is_built_in(spec)]
     ours += [spec.page for spec in detectors.specs() if detectors.is_built_in(spec)]
     ours += [page_of_recipe(kind.name) for kind in CATALOGUE]
+    ours += [f"{API}/{docs_api.page_name(package)}" for package in docs_api.PACKAGES]
     index = (source / "index.md").read_text(encoding="utf-8")
     return list(dict.fromkeys([*ours, *re.findall(r"\]\(([\w/.-]+\.md)", index)]))
 
