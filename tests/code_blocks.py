@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-import click
+import typer
 import typer.main
 from sybil import Document, Example, Region
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
@@ -178,7 +178,7 @@ def parse(line: str) -> int:
     for arguments in found:
         try:
             _context(typer.main.get_command(app), "art-ext", arguments, None)
-        except click.exceptions.Exit:  # --version and --help
+        except typer.Exit:  # --version and --help
             continue
         except Exception as error:  # Typer brings its own Click
             message = getattr(error, "message", None) or str(error)
