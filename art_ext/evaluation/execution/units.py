@@ -394,13 +394,10 @@ def keep_images(
         Empty if M is 0.
     """
     home = result.success.device
-    images = result.x_adv
-    distance = result.distance
-    nearest = result.x_nearest is not None and result.nearest_distance is not None
+    images, distance = result.x_nearest, result.nearest_distance
     # a detector accepts x_adv, and may reject the nearest adversarial
-    if nearest and job.detection is None:
-        images = result.x_nearest
-        distance = result.nearest_distance
+    if images is None or distance is None or job.detection is not None:
+        images, distance = result.x_adv, result.distance
     have = distance.isfinite() & ~result.already_adversarial
     first = succeeded.nonzero().squeeze(1)[: chunk.kept_successes]
     to_show = torch.zeros_like(have).index_fill(0, torch.cat([chunk.shown, first]).to(home), True)
