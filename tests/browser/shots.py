@@ -74,7 +74,7 @@ def shoot_site(browser: Any, site: Path) -> None:
 
 def shoot_picture(browser: Any) -> None:
     """Write the first screen of the demo in few colours, for README."""
-    context = browser.new_context(viewport={"width": 1280, "height": 960})
+    context = browser.new_context(viewport={"width": 1280, "height": 905})
     view = context.new_page()
     view.goto((OUT / "runs" / "demo" / "index.html").as_uri())
     screen = Image.open(io.BytesIO(view.screenshot())).convert("RGB")

@@ -237,7 +237,7 @@ def _bytes(colours: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def mosaic(pictures: Sequence[Sheet], side: int = SIDE, none: str = "none found") -> bytes:
+def mosaic(pictures: Sequence[Sheet], side: int = SIDE, none: str = "none") -> bytes:
     """All sheets below each other in one PNG file, with names.
 
     Args:
