@@ -1,10 +1,11 @@
 """Time and memory of the report on a large run.
 
-    python -m art_ext.benchmarks.records [--samples 100000] [--attacks 10] [--radii 10]
+    python -m art_ext.benchmarks.records [--samples 100000] [--attacks 10] [--radii 10] [--side 28]
 
-A synthetic run folder is written first: its units, without a report. The printed time is that of
-``finish``: it joins the records, analyses them and draws the report. The peak memory is that of the
-whole process, with the imports.
+A synthetic run folder is written first: its units, without a report. The first samples have images,
+cut from photographs. The printed times are those of ``finish``, which joins the records, analyses
+them and draws the report, and of writing the report again. The peak memory is that of the whole
+process, with the imports.
 """
 
 from __future__ import annotations
@@ -20,18 +21,20 @@ import pandas as pd
 import torch
 
 from art_ext.core.geometry import DISTORTIONS
+from art_ext.evaluation.analysis.records import load_run
 from art_ext.evaluation.execution.finish import finish
 from art_ext.evaluation.report.page import write_report
-from art_ext.storage.evaluation import RunFolder
+from art_ext.storage.evaluation import REPORT, RunFolder
 from art_ext.storage.records import table_of_rows
 from art_ext.storage.units import Unit, plan
 
 NAMES = ("pgd", "fgsm", "auto_pgd", "frank_wolfe", "mi_fgsm", "ai_fgsm", "m_pgd", "i_fgsm")
 BLACK_BOX = ("square", "rays")
 CLASSES = 10
+IMAGES = 12  # samples whose images the run keeps
 
 
-def description(samples: int, names: list[str], radii: list[float]) -> dict[str, object]:
+def description(samples: int, names: list[str], radii: list[float], side: int) -> dict[str, object]:
     """Content of ``run.json``: one model, one unit for each attack and radius."""
     runs = [("model", name, (eps,)) for name in names for eps in radii]
     access = {"rays": "labels", "square": "scores"}
@@ -47,7 +50,12 @@ def description(samples: int, names: list[str], radii: list[float]) -> dict[str,
             "clip_values": [0.0, 1.0],
         },
         "panel": {"name": "custom", "mode": "independent"},
-        "data": {"name": "noise", "samples": samples, "shape": [1, 28, 28], "class_names": None},
+        "data": {
+            "name": "noise",
+            "samples": samples,
+            "shape": [3, side, side],
+            "class_names": None,
+        },
         "attacks": {
             name: {
                 "nearest": name == "rays",
@@ -108,17 +116,51 @@ def write_units(folder: RunFolder) -> None:
     hard = rng.random(count)
     facts = {"classes": CLASSES, "samples": count, "lowest": 0.0, "highest": 1.0, "repeated": 0}
     probe = {"probabilities": 0, "training": False}
-    shown = {
-        "index": torch.tensor([0]),
-        "x": torch.rand(1, 1, 28, 28),
-        "y": torch.tensor(label[:1]),
+    index = torch.arange(min(count, IMAGES))
+    clean = {
+        "index": index,
+        "x": photographs(len(index), folder.run["data"]["shape"][1]),
+        "y": torch.tensor(label)[index],
+        "right": torch.tensor(~wrong)[index],
+        "shown": index < IMAGES // 2,
     }
-    flags = {"right": torch.tensor([True]), "shown": torch.tensor([True])}
     writer = folder.write_chunk(0)
-    writer.clean({"model": {**facts, **probe}}, {**shown, **flags})
+    writer.clean({"model": {**facts, **probe}}, clean)
     for number, unit in enumerate(folder.units()):
-        writer.add(number, table_of_rows(records(unit, samples, hard, number)), {})
+        rows = records(unit, samples, hard, number)
+        writer.add(number, table_of_rows(rows), adversarials(rows, clean, unit.radii[0]))
     writer.write()
+
+
+def photographs(count: int, side: int) -> torch.Tensor:
+    """Return squares (N, 3, S, S) of two photographs at random places."""
+    from sklearn.datasets import load_sample_images
+
+    images = load_sample_images().images
+    rng = np.random.default_rng(0)
+    squares = []
+    for number in range(count):
+        image = images[number % len(images)]
+        top, left = (int(rng.integers(0, size - side)) for size in image.shape[:2])
+        squares.append(image[top : top + side, left : left + side])
+    return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous() / 255
+
+
+def adversarials(
+    rows: pd.DataFrame, clean: dict[str, torch.Tensor], eps: float
+) -> dict[str, torch.Tensor]:
+    """Return what a unit keeps of the samples with images: steps of eps in random directions."""
+    success = torch.from_numpy(rows["success"].to_numpy(copy=True))[clean["index"]]
+    index = clean["index"][success]
+    x = clean["x"][success]
+    steps = eps * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).sign()
+    return {
+        "index": index,
+        "x_adv": (x + steps).clamp(0, 1),
+        "label": (clean["y"][success] + 1) % CLASSES,
+        "distance": torch.full((len(index),), eps),
+        "success": torch.ones(len(index), dtype=torch.bool),
+    }
 
 
 def main() -> None:
@@ -127,20 +169,28 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=100_000)
     parser.add_argument("--attacks", type=int, default=10)
     parser.add_argument("--radii", type=int, default=10)
+    parser.add_argument("--side", type=int, default=28, help="pixels of a side of an image")
     arguments = parser.parse_args()
     names = [*BLACK_BOX, *NAMES][: arguments.attacks]
     radii = [round(0.01 * number, 2) for number in range(1, arguments.radii + 1)]
     with tempfile.TemporaryDirectory() as place:
-        folder = RunFolder(Path(place) / "run", description(arguments.samples, names, radii))
+        folder = RunFolder(
+            Path(place) / "run", description(arguments.samples, names, radii, arguments.side)
+        )
         folder.begin()
         write_units(folder)
         begun = time.perf_counter()
         outcome = finish(folder, write_report)
         seconds = time.perf_counter() - begun
+        begun = time.perf_counter()
+        write_report(folder.path, [load_run(folder.path)])
+        again = time.perf_counter() - begun
+        size = (folder.path / REPORT).stat().st_size / 1e6
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         print(
             f"{len(outcome.blocks):,} records of {len(names)} attacks at {len(radii)} eps:"
-            f" reported in {seconds:.1f} s, peak memory {peak:.2f} GB"
+            f" reported in {seconds:.1f} s, again in {again:.1f} s, page {size:.2f} MB, peak memory"
+            f" {peak:.2f} GB"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,18 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from art_ext.core.geometry import BALL_TOLERANCE
 from art_ext.core.metrics.intervals import wilson
+from art_ext.data import load_data
+from art_ext.evaluation import Member, Panel, evaluate, merge
 from art_ext.evaluation.analysis import curves as curves_of_runs
 from art_ext.evaluation.analysis.blocks import WORST_CASE, blocks_of, collect
 from art_ext.evaluation.analysis.compare import compare
 from art_ext.evaluation.analysis.curves import curves, to_csv, value_at, worst_case_radii
 from art_ext.evaluation.analysis.radii import adversarial
+from art_ext.evaluation.analysis.records import load_run
 from art_ext.evaluation.analysis.table import decisive, summarise, verdicts
 
 ATTACKS = {"x": False, "y": False, "z": True}  # True for a search for the nearest adversarial
@@ -262,3 +267,42 @@ def test_an_adversarial_at_no_distance_is_not_misclassified(make_run: Any) -> No
     worst, _ = curves(replace(one, blocks=blocks))
     assert value_at(worst, 0).robust == 1
     assert value_at(worst, 1e-6).robust == 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["independent", "cascade"])
+@pytest.mark.parametrize("stop", [True, False])
+def test_real_runs(linear_net: nn.Module, tmp_path: Path, mode: str, stop: bool) -> None:
+    """Curves of a run agree with its table, its records and its file, and with those of shards."""
+    options: dict[str, Any] = {
+        "eps": (0.02, 0.05, 0.1),
+        "panel": Panel("own", mode, tuple(map(Member, ("pgd", "rays", "frank_wolfe")))),
+        "max_queries": 200,
+        "stop_on_success": stop,
+        "chunk_size": 10,
+    }
+    data = load_data("digits").first(60)
+    for shard in range(2):
+        evaluate(linear_net, data, tmp_path / f"{shard}", shard=(shard, 2), **options)
+    outcome = evaluate(linear_net, data, tmp_path / "whole", **options)
+    merge([tmp_path / "0", tmp_path / "1"], tmp_path / "merged")
+    one = load_run(tmp_path / "whole")
+    text = (tmp_path / "whole" / "curves.csv").read_text()
+    assert text == to_csv(curves(one))
+    assert text == (tmp_path / "merged" / "curves.csv").read_text()
+    worst, *others = curves(one)
+    (verdict,) = outcome.verdicts
+    assert value_at(worst, 0).robust == verdict.clean_accuracy
+    assert [point.robust for point in worst.points] == [
+        each.robust_accuracy for each in verdict.worst
+    ]
+    by_row = {(row.attack, row.eps): row.robust_accuracy for row in one.rows}
+    for curve in others:
+        for point in curve.points:
+            assert point.robust == by_row[curve.attack, point.eps]
+        for radius in worst.radius:
+            assert value_at(worst, radius).held <= value_at(curve, radius).held
+    rows = one.records[(one.records["attack"] == "rays")]
+    tried = (rows["attacked"] | rows["already_adversarial"]).groupby(rows["index"]).any()
+    assert worst.measured.any() == (tried.all() and not stop)
+    assert tried.all() or mode == "cascade"
