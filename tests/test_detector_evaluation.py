@@ -32,6 +32,7 @@ from art_ext.evaluation.analysis.verdict import below, lines
 from art_ext.evaluation.execution.finish import load_partial
 from art_ext.evaluation.panel.user_detectors import find_detector
 from art_ext.evaluation.report import write_report
+from art_ext.evaluation.report.material import Material
 from art_ext.storage.evaluation import DETECTION_PLOTS
 from art_ext.storage.records import COLUMNS, DETECTION
 from art_ext.training.heads import Head, HeadedModel, MaxMahalanobis
@@ -699,9 +700,19 @@ class TestReport:
             "AUROC (pairs)",
             "AUROC (all)",
             "feature_<wbr>squeezing",
-            "clean correct and accepted",
+            "Clean correct and accepted",
         ):
             assert title in page
+        assert 'class="curve' not in page, "figures are inline SVG"
+        ((rejection,), (roc,), scores) = Material([load_run(tmp_path / "run")]).detection_charts[0]
+        counts = np.cumsum([int(change) for change in rejection.curves[0].counts.split()])
+        model = rejection.curves[0].steps.model
+        rates = by_rate(outcome.blocks, model, max(row.eps for row in outcome.rows))
+        assert counts.tolist() == [round(share * outcome.verdicts[0].samples) for _, share in rates]
+        assert {own.steps.model for own in roc.curves} == {one.model for one in outcome.verdicts}
+        assert len(scores) == len(names)
+        for chart in scores:
+            assert all(own.steps.y.sum() == pytest.approx(1) for own in chart.curves)
         assert page.count('class="adaptive"') == len(names)
         table = json.loads((tmp_path / "run" / "table.json").read_text())
         worst = [row for row in table if row["attack"] == "worst_case"]

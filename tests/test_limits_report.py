@@ -24,8 +24,8 @@ from art_ext.evaluation.analysis.limits import GIVEN_ALPHA, Limits
 from art_ext.evaluation.analysis.records import LoadedRun, load_run
 from art_ext.evaluation.report import limits as report
 from art_ext.evaluation.report import limits_plot, plots
+from art_ext.evaluation.report.limits_plot import Plot
 from art_ext.evaluation.report.limits_tables import to_csv
-from art_ext.evaluation.report.plots import Plot
 from art_ext.storage.evaluation import LIMITS, LIMITS_PLOT, LIMITS_TABLES, PLOTS, WARNINGS
 from tests._limits import bound, make_limits
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 # Okabe and Ito: for all eyes
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C99")
 DASHES = ("-", "--", "-.", ":")
-MARKERS = "Xos^DvP<h>"
-MOST_TOGETHER = 2  # attacks in axes that models share
 INK = "#1c2128"
 SOFT = "#5b626b"
 WIDTHS = {1: 6.6, 2: 10.6, 3: 13.2}  # inches, by the number of axes in a line
@@ -50,50 +48,15 @@ def grid(names: Sequence[str], columns: int) -> tuple[Figure, dict[str, Axes]]:
 
 @dataclass(frozen=True)
 class Canvas:
-    """A figure with room for all curves. Models share axes if there are few attacks.
+    """A figure with several axes.
 
     Attributes:
         figure: the figure to save.
-        axes: by model.
-        styles: by model and attack, colour, dash and marker. Equal in all plots.
-        shared: True if several models share axes.
+        axes: by name.
     """
 
     figure: Figure
     axes: dict[str, Axes]
-    styles: dict[tuple[str, str], dict[str, Any]]
-    shared: bool
-
-    @staticmethod
-    def of(models: Sequence[str], attacks: Sequence[str]) -> Canvas:
-        """Empty axes for these models and attacks."""
-        shared = len(models) > 1 and len(attacks) <= MOST_TOGETHER
-        if shared or len(models) == 1:
-            figure = _figure(6.6, 4.1)
-            axes = dict.fromkeys(models, figure.add_subplot())
-        else:
-            figure, axes = grid(models, 2)
-        if not shared:
-            for model, own in axes.items():
-                own.set_title(short(model, 44), fontsize=11, pad=18)
-        styles = {
-            (model, attack): _style(
-                *((models.index(model), which) if shared else (which, 0)), which
-            )
-            for model in models
-            for which, attack in enumerate(attacks)
-        }
-        return Canvas(figure, axes, styles, shared)
-
-    def label(self, model: str, attack: str, more: str = "") -> str:
-        """Legend label of a curve."""
-        # a leading space, since matplotlib takes a leading underscore for private and leaves the
-        # label out
-        return (
-            f" {short(model, 32)} · {short(attack, 24)}{more}"
-            if self.shared
-            else f" {short(attack, 24)}{more}"
-        )
 
     def set(self, **properties: Any) -> None:
         """Set properties of all axes.
@@ -142,14 +105,6 @@ class Canvas:
                 ncols=columns,
                 fontsize=9.5,
             )
-
-
-def _style(colour: int, dash: int, marker: int) -> dict[str, Any]:
-    return {
-        "color": COLOURS[colour % len(COLOURS)],
-        "linestyle": DASHES[(dash + colour // len(COLOURS)) % len(DASHES)],
-        "marker": MARKERS[marker % len(MARKERS)],
-    }
 
 
 def to_png(figure: Figure) -> bytes:

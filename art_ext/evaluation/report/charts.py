@@ -48,6 +48,7 @@ class Chart:
         attacks: legend: names that can be chosen, with their classes.
         caption: explanation of the figure and of its limits.
         heads, numbers: the table of the numbers.
+        dashed: what the dash of a curve means.
     """
 
     title: str
@@ -68,6 +69,7 @@ class Chart:
     caption: str = ""
     heads: Sequence[str] = ()
     numbers: Sequence[Sequence[str]] = ()
+    dashed: str = "upper bound"
 
 
 # ---- robust accuracy
@@ -103,11 +105,11 @@ def robust_chart(group: Group, where: str) -> Chart:
         "radius",
         scale,
         drawn,
-        _left(scale),
-        [_lower(scale, tick, f"{tick:g}") for tick in labels.ticks(scale.right)],
+        left_labels(scale),
+        [lower_label(scale, tick, f"{tick:g}") for tick in labels.ticks(scale.right)],
         labels.apart([(one, f"{'eps ' * (one == eps[-1])}{radius(one)}") for one in eps], scale),
         labels.at_ends(drawn, scale),
-        _joined(scale.place(stops)),
+        joined(scale.place(stops)),
         " ".join(_exact(stop, eps) for stop in stops.tolist()),
         _models(worst),
         [(name, "") for name in _attacks(drawn)],
@@ -246,11 +248,11 @@ def _query_chart(
         "queries",
         scale,
         drawn,
-        _left(scale),
-        [_lower(scale, power, f"{power:,.0f}") for power in powers],
+        left_labels(scale),
+        [lower_label(scale, power, f"{power:,.0f}") for power in powers],
         (),
         labels.nearby(drawn[::-1], scale),
-        _joined(scale.place(stops)),
+        joined(scale.place(stops)),
         " ".join(f"{stop:.0f}" for stop in stops),
         [(name, svg.colour_class(number)) for number, name in enumerate(models)]
         if len(models) > 1
@@ -313,18 +315,21 @@ def _queries_caption(group: Group, found: Sequence[QueryCurve]) -> str:
 # ---- what both share
 
 
-def _left(scale: svg.Scale) -> list[labels.Label]:
+def left_labels(scale: svg.Scale) -> list[labels.Label]:
+    """Return the labels of the vertical axis."""
     return [
         labels.Label(0.0, round(scale.height(tick), 1), (f"{100 * tick:g}",))
         for tick in labels.ticks(scale.top, 4)
     ]
 
 
-def _lower(scale: svg.Scale, value: float, text: str) -> labels.Label:
+def lower_label(scale: svg.Scale, value: float, text: str) -> labels.Label:
+    """Return a label of the horizontal axis."""
     return labels.Label(round(float(scale.place(value)), 1), svg.UNITS, (text,))
 
 
-def _joined(places: np.ndarray) -> str:
+def joined(places: np.ndarray) -> str:
+    """Return positions of stops as text."""
     return " ".join(f"{place:g}" for place in np.round(places, 1).tolist())
 
 

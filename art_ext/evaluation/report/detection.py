@@ -1,4 +1,4 @@
-"""Curves of runs with a detector: robust accuracy with rejection, ROC, and score histograms."""
+"""Figures of runs with a detector: robust accuracy with rejection, ROC, and score histograms."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from art_ext.core.metrics.intervals import wilson
 from art_ext.core.wording import radius
 from art_ext.evaluation.analysis.radii import failures, has_detector
 from art_ext.evaluation.analysis.rejection import (
+    RATES,
     by_rate,
     detector_of,
     facts_of,
@@ -18,156 +20,254 @@ from art_ext.evaluation.analysis.rejection import (
     scores_of,
     separation,
 )
-from art_ext.evaluation.report.canvas import COLOURS, SOFT, Canvas
+from art_ext.evaluation.analysis.table import percent
+from art_ext.evaluation.report import labels, svg
+from art_ext.evaluation.report.charts import Chart, joined, left_labels, lower_label
+from art_ext.evaluation.report.rendering import interval
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from art_ext.evaluation.analysis.blocks import Blocks, Key
+    from art_ext.evaluation.analysis.curves import Curve
     from art_ext.evaluation.analysis.records import LoadedRun
 
-Drawn = tuple[str, str, "Figure"]
+Group = Sequence[tuple["LoadedRun", Sequence["Curve"]]]
 BINS = 40
 SPAN = 1e3  # ratio of positive scores from which on their axis is logarithmic
+PARTS = ("clean", "successes, oblivious", "successes, aware")
 
 
-def detected(group: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, str]]:
-    """Yield each model with a detector, and its run."""
-    for one in group:
-        for model in one.blocks.models:
-            if has_detector(one.blocks, model):
-                yield one, model
+def detected(group: Group) -> list[tuple[LoadedRun, str]]:
+    """Return each model with a detector, and its run."""
+    return [
+        (one, model)
+        for one, _ in group
+        for model in one.blocks.models
+        if has_detector(one.blocks, model)
+    ]
 
 
-def rejection_by_rate(group: Sequence[LoadedRun]) -> Drawn | None:
-    """Draw the robust accuracy with rejection against the false-positive rate."""
-    pairs = list(detected(group))
+def detection_charts(group: Group, where: str) -> list[list[Chart]]:
+    """Return the figures on detectors, in the order of ``DETECTION_PLOTS``. Empty without any.
+
+    Args:
+        group: comparable runs.
+        where: end of their titles, which tells the group from others.
+    """
+    pairs = detected(group)
     if not pairs:
-        return None
-    canvas = Canvas.of([model for _, model in pairs], ["with rejection"])
-    for one, model in pairs:
-        axes = canvas.axes[model]
-        style = dict(canvas.styles[model, "with rejection"])
-        del style["marker"]
-        radii = one.run["settings"]["eps"]
+        return []
+    scores = [_scores(one, model, where) for one, model in pairs]
+    return [[_rejection(pairs, where)], [_roc(pairs, where)], scores]
+
+
+def _rejection(pairs: Sequence[tuple[LoadedRun, str]], where: str) -> Chart:
+    """Return the robust accuracy with rejection against the false-positive rate."""
+    scale = svg.Scale(100 * RATES[0], 100 * RATES[-1])
+    stops = 100 * np.array(RATES)
+    several = len(pairs) > 1
+    drawn = []
+    numbers: list[tuple[str, ...]] = []
+    for place, (one, model) in enumerate(pairs):
         samples = one.blocks.samples(model)
         measured = 100 * float((~samples["clean_accepted"]).mean())
-        for number, eps in enumerate(radii, start=1):
-            values = 100 * np.array(by_rate(one.blocks, model, eps))
-            shade = number / len(radii)
-            name = canvas.label(model, "eps", f" {radius(eps)}")
-            axes.plot(values[:, 0], values[:, 1], alpha=shade, label=name, linewidth=1.8, **style)
+        largest = max(one.run["settings"]["eps"])
+        for eps in one.run["settings"]["eps"]:
+            counts = np.array([round(len(samples) * y) for _, y in by_rate(one.blocks, model, eps)])
             failed = failures(one.blocks, model, eps)[samples.index.to_numpy()]
-            place = (max(measured, 1.0), 100 * (~failed).mean())
-            axes.plot(*place, "o", color=style["color"], alpha=shade, clip_on=False)
-        if len(pairs) == 1:
-            axes.set_title(f"detector {detector_of(one.blocks, model)}", fontsize=11)
-    canvas.set(
-        xlim=(1, 20),
-        xticks=(1, 5, 10, 15, 20),
-        ylim=(0, 101),
-        xlabel="false-positive rate on the clean samples of the run (%)",
-        ylabel="robust accuracy with rejection (%)",
+            held = int((~failed).sum())
+            mark = svg.Mark(measured, held / len(samples), *wilson(held, len(samples)))
+            name = f"eps {radius(eps)}"
+            steps = svg.Steps(
+                model,
+                name,
+                stops,
+                counts / len(samples),
+                scale.right,
+                np.zeros(len(stops), dtype=bool),
+                counts,
+                len(samples),
+                place,
+                marks=(mark,),
+                faint=eps != largest,
+                label=(model if several else name) if eps == largest else "",
+                choice=name,
+            )
+            drawn.append(svg.draw(steps, scale, stops))
+            numbers += _numbers(steps, stops[:: max(1, len(stops) // 5)])
+    return _chart(
+        f"Robust accuracy with rejection against the false-positive rate{where}",
+        ("false-positive rate (%)", "robust accuracy with rejection (%)"),
+        scale,
+        drawn,
+        stops,
+        numbers,
+        models=[(model, svg.colour_class(place)) for place, (_, model) in enumerate(pairs)],
+        attacks=[(name, "") for name in dict.fromkeys(own.steps.choice for own in drawn)],
+        caption=(
+            "Share of all samples that are correct and accepted without attack, and for which no"
+            " attack of the panel found a misclassified row that is accepted. The threshold is"
+            " moved so that it rejects so many clean samples of the run. The attacks aim at the"
+            " threshold of the run (mark, at its measured rate), so that values elsewhere are upper"
+            " bounds."
+        ),
     )
-    canvas.legend()
-    caption = (
-        "Share of all samples that are correct and accepted without attack, and for which no attack"
-        " of the panel found a misclassified row that is accepted. The threshold is moved so that"
-        " it rejects so many clean samples. The attacks aim at the threshold of the run (dot, at"
-        " its measured rate), so that values elsewhere are upper bounds."
-    )
-    return "Robust accuracy with rejection against the false-positive rate", caption, canvas.figure
 
 
-def roc(group: Sequence[LoadedRun]) -> Drawn | None:
-    """Draw the ROC curve of each attack, oblivious and aware."""
-    pairs = list(detected(group))
+def _roc(pairs: Sequence[tuple[LoadedRun, str]], where: str) -> Chart:
+    """Return the ROC curve of each attack, oblivious and aware."""
+    title = f"Detection of the successes{where}"
+    scale = svg.Scale(0.0, 100.0)
+    stops = np.arange(0.0, 100.5, 0.5)
     curves = [
-        (model, key[1], _bases(one.run)[key[1]], found)
-        for one, model in pairs
+        (model, place, key[1], _bases(one.run)[key[1]], found)
+        for place, (one, model) in enumerate(pairs)
         for key in _largest(one, model)
         if (found := separation(one.blocks, key, "pairs", fpr_of(one.run, model))) is not None
     ]
     if not curves:
-        return None
-    attacks = list(dict.fromkeys(base for one, _ in pairs for base in _bases(one.run).values()))
-    canvas = Canvas.of([model for _, model in pairs], attacks)
-    for model, attack, base, found in curves:
-        canvas.axes[model].plot(
-            100 * found.roc_fpr.numpy(),
-            100 * found.roc_tpr.numpy(),
-            color=canvas.styles[model, base]["color"],
-            linestyle="-" if attack == base else "--",
-            linewidth=1.8,
-            label=canvas.label(model, attack),
+        return Chart(title, "No attack had a success to detect.")
+    attacks = list(dict.fromkeys(base for _, _, _, base, _ in curves))
+    drawn = []
+    numbers: list[tuple[str, ...]] = []
+    for model, place, attack, base, found in curves:
+        rates = 100 * found.roc_fpr.numpy()
+        share = found.roc_tpr.numpy()
+        counts = (share * found.adversarial).round().astype(int)
+        steps = svg.Steps(
+            model,
+            attack,
+            rates,
+            share,
+            scale.right,
+            np.full(len(rates), attack == base),
+            counts[np.searchsorted(rates, stops, side="right") - 1],
+            found.adversarial,
+            place if len(pairs) > 1 else attacks.index(base),
+            choice=attack,
         )
-    for axes in canvas.every_axes():
-        axes.plot([0, 100], [0, 100], color=SOFT, linewidth=0.9, linestyle=":")
-    canvas.set(
-        xlim=(0, 100),
-        ylim=(0, 101),
-        xlabel="clean samples rejected (%)",
-        ylabel="adversarials rejected (%)",
+        drawn.append(svg.draw(steps, scale, stops))
+        numbers += _numbers(steps, stops[[2, 10, 20, 40, 100]])
+    colours = {own.steps.choice: own.css if len(pairs) == 1 else "" for own in drawn}
+    return _chart(
+        title,
+        ("clean samples rejected (%)", "adversarials rejected (%)"),
+        scale,
+        drawn,
+        stops,
+        numbers,
+        models=[(model, svg.colour_class(place)) for place, (_, model) in enumerate(pairs)],
+        attacks=list(colours.items()),
+        dashed="knows the detector",
+        caption=(
+            "ROC curves of the pairs: correctly classified samples with a success at the largest"
+            " eps, against what the attack returned for them. Full lines do not know the detector."
+            " Dashed lines know it, and their successes are accepted at the threshold of the run."
+        ),
     )
-    canvas.legend()
-    caption = (
-        "ROC curves of the pairs: correctly classified samples with a success at the largest eps,"
-        " against what the attack returned for them. Full lines do not know the detector. Dashed"
-        " lines know it, and their successes are accepted at the threshold of the run."
-    )
-    return "Detection of the successes", caption, canvas.figure
 
 
-def histograms(group: Sequence[LoadedRun]) -> Drawn | None:
-    """Draw histograms of the scores of clean samples and of successes."""
-    pairs = list(detected(group))
-    if not pairs:
-        return None
-    canvas = Canvas.of([model for _, model in pairs], ["one", "two", "three"])
-    for one, model in pairs:
-        _histogram(canvas.axes[model], one, model)
-    # scores of different detectors have different scales, so that each has labels of its own
-    for axes in canvas.every_axes():
-        axes.set(xlabel="score (more suspicious to the right)", ylabel="share of the scores (%)")
-    canvas.legend()
-    caption = (
-        "Scores of the clean samples, and of the successes at the largest eps on correctly"
-        " classified samples, of attacks that do not know the detector and of those that do. Right"
-        " of the dashed line, the threshold, an input is rejected."
-    )
-    return "Scores", caption, canvas.figure
-
-
-def _histogram(axes: Axes, one: LoadedRun, model: str) -> None:
+def _scores(one: LoadedRun, model: str, where: str) -> Chart:
+    """Return histograms of the scores of clean samples and of successes."""
     bases = _bases(one.run)
     keys = _largest(one, model)
-    parts = {
-        " clean": one.blocks.samples(model)["clean_score"].to_numpy(dtype=float),
-        " successes, oblivious": _joined(one.blocks, [k for k in keys if bases[k[1]] == k[1]]),
-        " successes, aware": _joined(one.blocks, [k for k in keys if bases[k[1]] != k[1]]),
-    }
+    found = (
+        one.blocks.samples(model)["clean_score"].to_numpy(dtype=float),
+        _joined(one.blocks, [key for key in keys if bases[key[1]] == key[1]]),
+        _joined(one.blocks, [key for key in keys if bases[key[1]] != key[1]]),
+    )
     threshold = float(facts_of(one.run, model)["threshold"])
-    every = np.concatenate([*parts.values(), [threshold]])
-    every = every[np.isfinite(every)]
-    low, high = float(every.min()), float(every.max())
-    logarithmic = low > 0 and high > SPAN * low
-    if logarithmic:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.xaxis.set_minor_formatter(lambda value, _: "")
-        edges = np.geomspace(low, high * (1 + 1e-9), BINS + 1).tolist()
-    else:
-        edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1).tolist()
-    for colour, (name, scores) in zip(COLOURS, parts.items(), strict=False):
-        if not len(scores):
-            continue
-        weights = np.full(len(scores), 100 / len(scores))
-        axes.hist(scores, edges, weights=weights, histtype="stepfilled", alpha=0.25, color=colour)
-        axes.hist(
-            scores, edges, weights=weights, histtype="step", color=colour, linewidth=1.5, label=name
+    edges, log = _edges(np.concatenate([*found, [threshold]]))
+    counts = [np.histogram(scores, edges)[0] for scores in found]
+    shown = [number for number, scores in enumerate(found) if len(scores)]
+    top = max(float(counts[number].max() / len(found[number])) for number in shown)
+    scale = svg.Scale(float(edges[0]), float(edges[-1]), log, max(top, 0.01))
+    stops = edges[:-1]
+    drawn = []
+    numbers: list[tuple[str, ...]] = []
+    for number in shown:
+        share = counts[number] / len(found[number])
+        steps = svg.Steps(
+            model,
+            PARTS[number],
+            stops,
+            share,
+            scale.right,
+            np.ones(len(stops), dtype=bool),
+            counts[number],
+            len(found[number]),
+            number,
+            low=np.zeros(len(stops)),
+            high=share,
         )
-    axes.axvline(threshold, color=SOFT, linewidth=1.0, linestyle="--")
+        drawn.append(svg.draw(steps, scale, stops))
+        numbers += _numbers(steps, stops[counts[number] > 0])
+    return _chart(
+        f"Scores of {detector_of(one.blocks, model)} on {model}{where}",
+        ("score (more suspicious to the right)", "share of the scores (%)"),
+        scale,
+        drawn,
+        stops,
+        numbers,
+        models=[(PARTS[number], svg.colour_class(number)) for number in shown],
+        upper=[labels.Label(float(scale.place(threshold)), 0.0, ("threshold",))],
+        caption=(
+            "Scores of the clean samples, and of the successes at the largest eps on correctly"
+            " classified samples, of attacks that do not know the detector and of those that do."
+            " Right of the dashed line, the threshold, an input is rejected."
+        ),
+    )
+
+
+def _edges(scores: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return the edges of the bins of a histogram, and True for a logarithmic axis."""
+    every = scores[np.isfinite(scores)]
+    low, high = float(every.min()), float(every.max())
+    if low > 0 and high > SPAN * low:
+        return np.geomspace(low, high * (1 + 1e-9), BINS + 1), True
+    return np.linspace(low, high if high > low else low + 1.0, BINS + 1), False
+
+
+def _chart(
+    title: str,
+    axes: tuple[str, str],
+    scale: svg.Scale,
+    drawn: Sequence[svg.Drawn],
+    stops: np.ndarray,
+    numbers: Sequence[Sequence[str]],
+    **more: Any,
+) -> Chart:
+    ticks = labels.between(scale.left, scale.right, scale.log)
+    return Chart(
+        title,
+        "",
+        *axes,
+        axes[0].partition(" (")[0],
+        scale,
+        drawn,
+        left_labels(scale),
+        [lower_label(scale, tick, f"{tick:g}") for tick in ticks],
+        ends=labels.nearby(drawn, scale),
+        stops=joined(scale.place(stops)),
+        texts=" ".join(f"{stop:.4g}" for stop in stops),
+        heads=("Model", "Curve", axes[0], axes[1], "95 % interval", "Samples"),
+        numbers=numbers,
+        **more,
+    )
+
+
+def _numbers(steps: svg.Steps, places: np.ndarray) -> Iterator[tuple[str, ...]]:
+    """Yield lines of the table: the value of a curve at these places."""
+    for place in places.tolist():
+        step = int(np.searchsorted(steps.x, place, side="right")) - 1
+        count = round(float(steps.y[step]) * steps.samples)
+        yield (
+            steps.model,
+            steps.attack,
+            f"{place:.4g}",
+            percent(count / steps.samples),
+            interval(*wilson(count, steps.samples)),
+            f"{count:,} of {steps.samples:,}",
+        )
 
 
 def _joined(blocks: Blocks, keys: Sequence[Key]) -> np.ndarray:
@@ -184,6 +284,3 @@ def _largest(one: LoadedRun, model: str) -> list[Key]:
 def _bases(run: Mapping[str, Any]) -> dict[str, str]:
     """Return the oblivious attack of each attack, itself for those that know no detector."""
     return {name: one.get("aware_of") or name for name, one in run["attacks"].items()}
-
-
-KINDS = (rejection_by_rate, roc, histograms)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from art_ext.core.wording import counted
 from art_ext.evaluation.report.material import Material, Section
-from art_ext.storage.evaluation import DETECTION_PLOTS
 
 
 def curve(material: Material) -> Section:
@@ -17,9 +16,8 @@ def curve(material: Material) -> Section:
 def queries(material: Material) -> Section:
     """Return the curves of success against queries, and those of detectors."""
     charts = [chart for group in material.query_charts for chart in group]
-    own = tuple(name.removesuffix(".png") for name in DETECTION_PLOTS)
-    detection = [plot for plot in material.plots if plot.file.startswith(own)]
     attacks = {row.attack for row in material.rows}
     gist = f"{counted(len(attacks), 'attack')} by the queries of a sample"
+    detection = [chart for group in material.detection_charts for own in group for chart in own]
     content = {"queries": charts, "detection": detection}
     return Section("queries", "Success against queries", content, gist)

@@ -34,6 +34,17 @@ def ticks(right: float, most: int = 5) -> list[float]:
     return [float(f"{n * step:.6g}") for n in range(int(right / step * (1 + 1e-9)) + 1)]
 
 
+def between(left: float, right: float, log: bool) -> list[float]:
+    """Return round numbers from ``left`` to ``right``. With ``log``, powers of ten."""
+    if log:
+        powers = range(math.ceil(math.log10(left)), math.floor(math.log10(right)) + 1)
+        return [10.0**power for power in powers]
+    step = ticks(right - left)[1]
+    first = math.ceil(left / step - 1e-9)
+    last = math.floor(right / step + 1e-9)
+    return [float(f"{number * step:.6g}") for number in range(first, last + 1)]
+
+
 def grid(right: float, least: int = 250) -> np.ndarray:
     """Return round numbers from 0 to ``right``, at least so many."""
     power = 10 ** math.floor(math.log10(right / least))

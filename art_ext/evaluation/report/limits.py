@@ -32,7 +32,7 @@ from art_ext.storage.store import Place, store_of
 
 if TYPE_CHECKING:
     from art_ext.evaluation.analysis.records import LoadedRun
-    from art_ext.evaluation.report.plots import Plot
+    from art_ext.evaluation.report.limits_plot import Plot
 
 ON_MANIFOLD = "on the manifold"
 UNCONSTRAINED = "without constraint"

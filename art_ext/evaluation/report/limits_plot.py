@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import radius
@@ -18,7 +19,6 @@ from art_ext.evaluation.report.canvas import (
     short,
     to_png,
 )
-from art_ext.evaluation.report.plots import Plot
 from art_ext.storage.evaluation import LIMITS_PLOT
 
 if TYPE_CHECKING:
@@ -33,6 +33,25 @@ MARKS: dict[str, dict[str, Any]] = {
 }
 INKS = {"overall": INK, "class-wise": SOFT}
 TITLE = "Bound on the robustness against the risk"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture of the report.
+
+    Attributes:
+        file: its name in the folder.
+        title: its heading.
+        caption: explanation of the picture and of its limits.
+        png: the file's content.
+        axes: number of axes side by side.
+    """
+
+    file: str
+    title: str
+    caption: str
+    png: bytes
+    axes: int
 
 
 def draw_limits(limits: Limits) -> Plot:
@@ -51,7 +70,7 @@ def draw_limits(limits: Limits) -> Plot:
     with rc_context(STYLE):
         in_line = min(len(names), MOST_IN_LINE)
         figure, axes = grid(list(names.values()), in_line)
-        canvas = Canvas(figure, axes, {}, shared=False)
+        canvas = Canvas(figure, axes)
         for eps, name in names.items():
             axes[name].set_title(name, fontsize=11)
             # without a label at the right end, which would touch the next axes

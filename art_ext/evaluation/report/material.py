@@ -12,7 +12,7 @@ from art_ext.evaluation.analysis.baseline import find_baseline
 from art_ext.evaluation.analysis.curves import Curve, curves
 from art_ext.evaluation.analysis.table import Row, Verdict, verdicts
 from art_ext.evaluation.analysis.together import comparable, describe, name_apart
-from art_ext.evaluation.report import charts, plots
+from art_ext.evaluation.report import charts, detection, plots
 from art_ext.evaluation.report.gallery import Gallery, galleries
 
 if TYPE_CHECKING:
@@ -97,6 +97,11 @@ class Material:
     def query_charts(self) -> list[list[charts.Chart]]:
         """The figures of success against queries of each group."""
         return [charts.query_charts(group, self._named(group)) for group in self.groups]
+
+    @cached_property
+    def detection_charts(self) -> list[list[list[charts.Chart]]]:
+        """The figures on detectors of each group, one list for each file."""
+        return [detection.detection_charts(group, self._named(group)) for group in self.groups]
 
     def _named(self, group: charts.Group) -> str:
         """Return what tells a group from others in the titles of its figures."""

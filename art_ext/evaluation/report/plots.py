@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from art_ext.evaluation.analysis.together import describe
-from art_ext.evaluation.report import card, detection
+from art_ext.evaluation.report import card
 from art_ext.evaluation.report.canvas import STYLE, to_png
 from art_ext.evaluation.report.painting import figure_of
 from art_ext.storage.evaluation import CARD, DETECTION_PLOTS, PLOTS
@@ -15,23 +13,11 @@ if TYPE_CHECKING:
     from art_ext.evaluation.report.material import Material
 
 
-@dataclass(frozen=True)
-class Plot:
-    """A picture of the report.
-
-    Attributes:
-        file: its name in the folder.
-        title: its heading.
-        caption: explanation of the picture and of its limits.
-        png: the file's content.
-        axes: number of axes side by side.
-    """
+class Plot(NamedTuple):
+    """A picture of the report: its name in the folder, and the file's content."""
 
     file: str
-    title: str
-    caption: str
     png: bytes
-    axes: int
 
 
 def draw(material: Material) -> list[Plot]:
@@ -43,30 +29,16 @@ def draw(material: Material) -> list[Plot]:
 
     plots = []
     with rc_context(STYLE):
-        for number, group in enumerate(material.groups, start=1):
-            suffix = "" if number == 1 else f"-{number}"
-            runs = [one for one, _ in group]
-            where = f": {describe(runs[0].run)}" if len(material.groups) > 1 else ""
-            charts = (
-                (PLOTS[0], [material.robust_charts[number - 1]]),
-                (PLOTS[1], material.query_charts[number - 1]),
+        for number in range(len(material.groups)):
+            suffix = f"-{number + 1}" if number else ""
+            every = (
+                [material.robust_charts[number]],
+                material.query_charts[number],
+                *material.detection_charts[number],
             )
-            drawn = [
-                (file, shown[0].title, shown[0].caption, figure_of(shown))
-                for file, every in charts
-                if (shown := [chart for chart in every if not chart.sentence])
-            ]
-            for file, kind in zip(DETECTION_PLOTS, detection.KINDS, strict=True):
-                if (found := kind(runs)) is not None:
-                    drawn.append((file, found[0] + where, *found[1:]))
-            plots += [
-                Plot(
-                    file.replace(".png", f"{suffix}.png"),
-                    title,
-                    caption,
-                    to_png(figure),
-                    min(2, len(figure.axes)),
-                )
-                for file, title, caption, figure in drawn
-            ]
-    return [*plots, Plot(CARD, "Card", "", card.to_png(material), 1)]
+            for file, charts in zip((*PLOTS[:2], *DETECTION_PLOTS), every, strict=False):
+                shown = [chart for chart in charts if not chart.sentence]
+                if shown:
+                    png = to_png(figure_of(shown))
+                    plots.append(Plot(file.replace(".png", f"{suffix}.png"), png))
+    return [*plots, Plot(CARD, card.to_png(material))]
