@@ -11,6 +11,7 @@ import pytest
 
 from art_ext.evaluation import evaluate
 from art_ext.examples import digits
+from tests.prose import words
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -27,13 +28,15 @@ PRINTED = {
 
 def test_it_is_short():
     assert len(TEXT.splitlines()) <= 120
-    assert len(TEXT.split()) <= 900
+    assert words(TEXT) <= 900
 
 
 def test_the_first_lines_say_how_to_begin():
     begin = "\n".join(TEXT.splitlines()[:40])
     assert "pip install" in begin
     assert "art-ext demo" in begin
+    (picture,) = re.findall(r"!\[[^]]+\]\((\S+)\)", begin)
+    assert (README.parent / picture).stat().st_size <= 200_000
 
 
 @pytest.mark.slow

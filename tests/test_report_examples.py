@@ -282,7 +282,7 @@ class TestPage:
         one = replace(one, blocks=blocks_of(records))
         (gallery,) = galleries([one])
         assert gallery.examples[1].outside == ("near", 0.31)
-        assert "held at eps 0.1, nearest adversarial at 0.310, near" in render([one])
+        assert "held at eps 0.1, nearest at 0.310, near" in render([one])
 
     @pytest.mark.parametrize(
         ("side", "large", "small", "crisp"),
