@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--subjects", default="", help="names, separated by commas. Default: all")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    timing.time.perf_counter = time.process_time  # type: ignore[assignment]  # of this process alone
+    timing.time.perf_counter = time.process_time  # of this process alone
     for name in arguments.networks:
         case = CASES[name]
         model, x, _ = case.load(min(arguments.n, 256))

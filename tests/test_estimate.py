@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from art_ext.cli import app
 from art_ext.cli.progress import Line, described
+from art_ext.core.attacks import registry
 from art_ext.core.attacks.engine.planning import PlannedRows
 from art_ext.core.wording import duration
 from art_ext.data import Dataset
@@ -23,6 +24,7 @@ from art_ext.evaluation.execution.estimate import Estimate, PlannedRun
 from art_ext.evaluation.execution.progress import RunProgress, RunState
 from art_ext.evaluation.execution.timing import RowTime, time_rows
 from art_ext.evaluation.panel.attack import Settings
+from tests.toys import examples
 
 SETTINGS = Settings((0.1,), 50, "linf", True, "logits", (0.0, 1.0), 256, None, 0)
 
@@ -135,6 +137,18 @@ class TestEstimate:
             "torchattacks:PGD: rows and time unknown",
             "in all for 12 samples: time unknown",
         ]
+
+    def test_an_attack_of_a_user_with_a_driver_is_planned(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        text = examples("how-to/add-an-attack.md")["random_search.py"]
+        Path("random_search.py").write_text(text, encoding="utf-8")
+        told = Told()
+        source = "random_search.py:random_search"
+        evaluate(Constant(), data(), "run", eps=0.1, attacks=[source], watcher=told, dry_run=True)
+        registry.unregister("random_search")
+        assert told.estimates[0].runs[0].rows == PlannedRows(21, 0)
 
     def test_radii_and_models_add_up(self) -> None:
         row = PlannedRows(10, 5)

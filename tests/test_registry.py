@@ -1,15 +1,18 @@
 """The registry of attacks: its facts agree with the functions, its specs pickle."""
 
 import inspect
+import json
 import pickle
 import re
 
 import pytest
 
 from art_ext import tables
+from art_ext.benchmarks.cost import CASES
 from art_ext.core import attacks
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import ACCESS, AttackSpec, get, names, register
+from art_ext.evaluation.panel.panels import PANELS
 
 SPECS = registry.specs()
 
@@ -82,3 +85,15 @@ def test_every_attack_is_in_the_tables():
         assert [name for name in names() if f"`{name}`" not in text] == []
     for spec in SPECS:
         assert (tables.ROOT / "docs" / spec.page).is_file()
+
+
+def test_the_table_of_costs_names_attacks_and_panels_that_exist():
+    content = json.loads((tables.ROOT / "benchmarks" / "cost.json").read_text(encoding="utf-8"))
+    known = {*names(), *(f"panel {name}" for name in PANELS)}
+    assert set(content["networks"]) <= set(CASES)
+    for network in content["networks"].values():
+        assert set(network["subjects"]) <= known
+        for found in network["subjects"].values():
+            assert found["forward"] <= found["most_forward"]
+            assert found["backward"] <= found["most_backward"]
+            assert 0 <= found["robust"] <= 1
