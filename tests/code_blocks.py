@@ -1,7 +1,7 @@
 """Code blocks of the pages, found by Sybil: run in order, in one namespace and folder a page.
 
-* ``python`` blocks run. With ``title="net.py"`` a block is a file that later blocks may use, and so
-  are titled blocks of other languages.
+* ``python`` blocks run. With ``title="net.py"`` a block is a file, which runs by itself and which
+  later blocks may use. So are titled blocks of other languages.
 * ``console`` blocks begin their commands with ``$ ``. The real command parses each ``art-ext`` line.
   Under ``<!-- run -->`` the lines run too.
 * Under ``<!-- needs: NAME -->`` a block runs only if NAME is a variable of the environment that is
@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import runpy
 import shlex
 import sys
 import time
@@ -126,6 +127,9 @@ def _evaluate(example: Example, count: Count, execute: bool) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(block.source, encoding="utf-8")
         importlib.invalidate_caches()
+        if block.language == "python":
+            runpy.run_path(block.title, run_name=file.stem)
+            count.ran += 1
     elif execute and block.language == "python":
         # errors name the line of the page
         exec(compile("\n" * example.line + block.source, example.path, "exec"), example.namespace)  # noqa: S102

@@ -79,7 +79,7 @@ def test_commands_run_in_the_folder_of_the_page(page_of, tmp_path):
         "<!-- run -->\n```console\n$ art-ext attacks --json   # a comment\n[...]\n```\n"
     )
     count = code_blocks.run(page_of(text), tmp_path)
-    assert (count.ran, count.parsed, count.commands_run) == (1, 1, 1)
+    assert (count.ran, count.parsed, count.commands_run) == (2, 1, 1)
     assert "net" not in sys.modules
 
 
