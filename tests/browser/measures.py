@@ -61,7 +61,7 @@ def unfold(page: Any) -> None:
 
 def violations(page: Any, tags: tuple[str, ...] = ()) -> list[str]:
     """Return what axe-core finds against the page: rule and nodes, one line for each rule."""
-    from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+    from axe_playwright_python.sync_playwright import Axe
 
     wanted = tags or ("wcag2a", "wcag2aa", "wcag21aa", "best-practice")
     options = {"runOnly": {"type": "tag", "values": list(wanted)}}
