@@ -1,4 +1,4 @@
-"""Tables of attacks, detectors and options in the documentation, written by ``make tables``.
+"""Tables in the documentation, and names that a shell completes, written by ``make tables``.
 
 Attacks and detectors come from their registries, options from the configuration classes. A page
 holds a table between ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from art_ext.attacks.generate import formatted
 from art_ext.cli.recipes import described
 from art_ext.configuration.evaluation import EvaluationConfig
 from art_ext.configuration.generator import GeneratorConfig, SampleConfig
@@ -26,26 +27,44 @@ from art_ext.configuration.training import TrainingConfig
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import AttackSpec
 from art_ext.core.detection import registry as detectors
+from art_ext.core.geometry import NORMS
 from art_ext.core.wording import radius
+from art_ext.data.loading import DATA_NAMES
 from art_ext.evaluation.panel.panels import PANELS, Member
+from art_ext.models.networks import NETWORKS
 from art_ext.shells import art, torchattacks
 from art_ext.shells.plan import Host, Plan, has_shell, plan
 from art_ext.training.recipes.registry import RECIPES
 
-NORMS = ("linf", "l2", "l1")
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+VALUES = ROOT / "art_ext" / "cli" / "values.py"
 PAGES = ("README.md", "docs/**/*.md")
 
 
 def main() -> None:
-    """Write the tables of all pages."""
-    for page in pages():
-        text = page.read_text(encoding="utf-8")
-        written = with_tables(text, page)
-        if written != text:
-            page.write_text(written, encoding="utf-8")
-            sys.stdout.write(f"wrote {page.relative_to(ROOT)}\n")
+    """Write the tables of all pages, and the names."""
+    texts = {page: with_tables(page.read_text(encoding="utf-8"), page) for page in pages()}
+    for path, text in {**texts, VALUES: values()}.items():
+        if path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            sys.stdout.write(f"wrote {path.relative_to(ROOT)}\n")
+
+
+def values() -> str:
+    """Return the module of the names that a shell completes, which imports nothing."""
+    names = {
+        "ATTACKS": [spec.name for spec in registry.specs() if registry.is_built_in(spec)],
+        "DATA": DATA_NAMES,
+        "MODELS": NETWORKS,
+        "NORMS": NORMS,
+        "PANELS": PANELS,
+        "RECIPES": RECIPES,
+    }
+    lines = [f"{name} = {tuple(sorted(found))!r}" for name, found in names.items()]
+    head = '"""Names that a shell completes, written by ``make tables`` from their lists."""'
+    text = "\n\n".join([head, "from __future__ import annotations", *lines]) + "\n"
+    return formatted(text, VALUES)
 
 
 def pages() -> list[Path]:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from art_ext import tables
 from art_ext.cli.completion import completion
 from art_ext.core.attacks import registry
 
@@ -42,6 +43,10 @@ def test_a_shell_completes_names_without_torch(line: str, wanted: list[str]) -> 
     assert not {"torch", "numpy", "art"} & {
         text.split("|")[-1].strip() for text in imported.split("\n")
     }
+
+
+def test_the_names_are_those_of_their_lists() -> None:
+    assert tables.VALUES.read_text(encoding="utf-8") == tables.values(), "run make tables"
 
 
 def test_all_attacks_are_completed() -> None:

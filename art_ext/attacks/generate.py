@@ -132,9 +132,8 @@ def written() -> dict[Path, str]:
         ROOT / "training" / "__init__.pyi": _training(),
         ROOT / "__init__.py": _front(),
         ROOT / "__init__.pyi": _front_types(),
-        ROOT / "cli" / "values.py": _values(),
     }
-    return {path: _formatted(text, path) for path, text in texts.items()}
+    return {path: formatted(text, path) for path, text in texts.items()}
 
 
 def main() -> None:
@@ -143,27 +142,6 @@ def main() -> None:
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
             sys.stdout.write(f"wrote {path.relative_to(ROOT.parent)}\n")
-
-
-def _values() -> str:
-    """Return the module of the names that a shell completes."""
-    from art_ext.core.geometry import NORMS
-    from art_ext.data.loading import DATA_NAMES
-    from art_ext.evaluation.panel.panels import PANELS
-    from art_ext.models.networks import NETWORKS
-    from art_ext.training.recipes.registry import RECIPES
-
-    names = {
-        "ATTACKS": [spec.name for spec in specs() if is_built_in(spec)],
-        "DATA": DATA_NAMES,
-        "MODELS": NETWORKS,
-        "NORMS": NORMS,
-        "PANELS": PANELS,
-        "RECIPES": RECIPES,
-    }
-    lines = [f"{name} = {tuple(sorted(found))!r}" for name, found in names.items()]
-    head = f'"""Names that a shell completes, without an import.\n\n{NOTE}\n"""'
-    return "\n\n".join([head, "from __future__ import annotations", *lines]) + "\n"
 
 
 def _module(
@@ -281,7 +259,7 @@ def _function(name: str, function: Callable[..., Any]) -> str:
     return "\n".join([*lines, docstring(about, 4, raw=any("\\" in line for line in text))])
 
 
-def _formatted(text: str, path: Path) -> str:
+def formatted(text: str, path: Path) -> str:
     """Sort the imports of a text and lay it out as ``make lint`` wants it."""
     ruff = [sys.executable, "-m", "ruff"]
     name = ["--stdin-filename", str(path.resolve())]

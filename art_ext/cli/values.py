@@ -1,7 +1,4 @@
-"""Names that a shell completes, without an import.
-
-Written by ``make shells`` from the lists of attacks, detectors and trainers. Change those instead.
-"""
+"""Names that a shell completes, written by ``make tables`` from their lists."""
 
 from __future__ import annotations
 
