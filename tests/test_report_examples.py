@@ -38,7 +38,7 @@ from tests.toys import drop_units
 
 @pytest.fixture
 def data() -> Dataset:
-    return load_data("digits").first(60)
+    return load_data("digits").in_memory().first(60)
 
 
 @pytest.fixture(autouse=True)
@@ -338,9 +338,9 @@ class TestPage:
         attacks = {"far": {0.1: {1}}, "near": {0.1: {1}}}
         several = make_run(dict.fromkeys(models, attacks), examples=examples)
         several.run["data"]["shape"] = [3, 224, 224]
-        found = galleries([several])
-        assert {gallery.thinned for gallery in found} == {64}
-        assert sum(gallery.weight for gallery in found) < MOST_BYTES
+        shown = galleries([several])
+        assert {gallery.thinned for gallery in shown} == {64}
+        assert sum(gallery.weight for gallery in shown) < MOST_BYTES
 
     @pytest.mark.parametrize(
         ("shape", "reason"),
