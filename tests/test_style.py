@@ -8,8 +8,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer.main
 
@@ -35,7 +35,7 @@ def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def _helps(command: click.Command, path: str = "art-ext") -> Iterator[tuple[str, str]]:
+def _helps(command: Any, path: str = "art-ext") -> Iterator[tuple[str, str]]:
     """Yield the help of a command, of its options and of its subcommands, each with its place."""
     yield path, command.help or ""
     for one in command.params:
@@ -67,8 +67,10 @@ def _imperative(texts: dict[str, str], folder: Path) -> list[str]:
 
 def _docstrings(source: str, kinds: tuple[type[ast.AST], ...]) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, kinds) and (text := ast.get_docstring(node)):
-            yield text
+        if isinstance(node, DOCUMENTED) and isinstance(node, kinds):
+            text = ast.get_docstring(node)
+            if text:
+                yield text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
