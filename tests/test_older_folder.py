@@ -89,3 +89,12 @@ def test_an_older_run_is_not_resumed(run: Path, tmp_path: Path) -> None:
     )
     assert done.exit_code == 2, done.output
     assert sorted(path.name for path in run.rglob("*")) == before
+
+
+def test_a_run_that_stopped_after_its_last_unit_is_named_as_such(run: Path) -> None:
+    content = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**content, "state": "running"}))
+    (run / "records.parquet").unlink()
+    done = call("report", run)
+    assert done.exit_code == 2
+    assert "stopped before its last step, though all of its units" in " ".join(done.output.split())

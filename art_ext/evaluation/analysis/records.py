@@ -152,6 +152,11 @@ def _complete(folder: Place) -> RunFolder:
     existing = open_run(folder)
     if existing.run.get("state") != "complete":
         missing = existing.missing()
+        if not missing:
+            raise ValueError(
+                f"the run in {existing.path} stopped before its last step, though all of its units"
+                " of work have ended: run the same command again"
+            )
         raise ValueError(
             f"the run in {existing.path} is not complete: {missing} of"
             f" {counted(len(existing.units()), 'unit')} of the work"
