@@ -204,6 +204,14 @@ def test_text_of_figures_is_legible_on_a_phone(
         }).map((one) => one.textContent)"""
     )
     assert outside == []
+    over = page.evaluate(
+        """() => [...document.querySelectorAll(".chart")].flatMap((chart) => {
+          const ends = [...chart.querySelectorAll("text.end")].map((one) => one.getBoundingClientRect());
+          return ends.filter((own, number) => ends.slice(0, number).some((other) => own.left < other.right
+            && other.left < own.right && own.top < other.bottom - 0.5 && other.top < own.bottom - 0.5));
+        }).length"""
+    )
+    assert over == 0, "labels at the ends of curves"
 
 
 def test_numbers_without_script(reports: Callable[[str], Path], opened: Callable[..., Any]) -> None:

@@ -13,6 +13,12 @@ from art_ext.evaluation.report.svg import HEIGHT, UNITS, Drawn, Scale
 LINE = 14.0  # pixels, height of a line of a label
 LETTERS = 13  # of a line of a label
 APART = 200.0  # units between labels at the top
+MANY = 6  # labels beside the ends of curves, that may lie over other curves
+# pixels
+GAP = 3.0  # between labels
+MARGIN = 10.0  # from the end of a curve to a label, and beyond it
+LETTER = 7.5  # width of a letter
+NARROW = 200.0  # width of the plot area on a phone
 
 
 @dataclass(frozen=True)
@@ -106,24 +112,45 @@ def at_ends(curves: Sequence[Drawn], scale: Scale) -> list[Label]:
 def nearby(curves: Sequence[Drawn], scale: Scale) -> list[Label]:
     """Return the labels of curves that end at different places, each beside its own end.
 
-    A label that would hide one of an earlier curve, wherever that ends, is left out.
+    A label that would touch one of an earlier curve, wherever that ends, is left out. Of many
+    labels, those are left out too that would hide another curve on a phone, or stand a whole line
+    away from their own end.
     """
+    wanted = [one for one in curves if one.steps.label]
+    many = len(wanted) > MANY
     found: list[Label] = []
-    for one in curves:
-        if not one.steps.label:
-            continue
+    for one in wanted:
         lines = wrapped(one.steps.label)
         height = LINE * len(lines) + 1
         natural = HEIGHT * scale.height(one.steps.y[-1]) / UNITS - height / 2
-        for moved in (0.0, 0.5, -0.5, 1.0, -1.0):
+        for moved in (0.0, 0.5, -0.5) if many else (0.0, 0.5, -0.5, 1.0, -1.0):
             top = min(natural + moved * LINE, HEIGHT + LINE / 2 - height)
-            if all(
-                top + height <= other.y or other.y + LINE * len(other.lines) + 1 <= top
-                for other in found
-            ):
-                found.append(_label(one, scale, top, lines))
-                break
+            label = _label(one, scale, top, lines)
+            if any(_touch(label, other) for other in found):
+                continue
+            if many and any(_hides(label, other, scale) for other in curves if other is not one):
+                continue
+            found.append(label)
+            break
     return found
+
+
+def _touch(one: Label, other: Label) -> bool:
+    """Return True if two labels would touch, if they stood above each other."""
+    first, second = sorted((one, other), key=lambda label: label.y)
+    return second.y < first.y + LINE * len(first.lines) + GAP
+
+
+def _hides(label: Label, curve: Drawn, scale: Scale) -> bool:
+    """Return True if a label would hide a part of a curve in a narrow figure."""
+    right = label.x + (MARGIN + LETTER * max(map(len, label.lines))) * UNITS / NARROW
+    x = scale.place(curve.steps.x)
+    if float(scale.place(curve.steps.end)) <= label.x:
+        return False
+    first = max(0, int(np.searchsorted(x, label.x, side="right")) - 1)
+    seen = curve.steps.y[first : max(first + 1, int(np.searchsorted(x, right)))]
+    highest, lowest = (HEIGHT * scale.height(y) / UNITS for y in (seen.max(), seen.min()))
+    return bool(highest < label.y + LINE * len(label.lines) and label.y < lowest)
 
 
 def _label(one: Drawn, scale: Scale, top: float, lines: tuple[str, ...]) -> Label:
