@@ -91,7 +91,10 @@ def test_a_run_that_is_not_complete(
 ) -> None:
     _, evaluate = evaluated
     shard = ("--chunk-size", 4, "--shard", "0/2", "--out", tmp_path / "run")
-    assert evaluate(*shard, "--figure", tmp_path / "card.png").exit_code == 0
+    begun = evaluate(*shard, "--figure", tmp_path / "card.png")
+    assert begun.exit_code == 0
+    assert "figure: not written yet. The run that completes the folder writes it" in begun.output
+    assert f"art-ext report {tmp_path / 'run'} --figure {tmp_path / 'card.png'}" in begun.output
     assert not (tmp_path / "card.png").exists()
     assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] != "complete"
     done = call("report", tmp_path / "run", "--figure", tmp_path / "card.png")

@@ -79,8 +79,8 @@ def evaluate(context: typer.Context, **options: Any) -> None:
         if config.dry_run:
             return
         write()  # also where nothing was left to do
-        if config.figure is not None and not outcome.missing:
-            _write_figure(config.out, config.figure)
+        if config.figure is not None:
+            _write_figure(config.out, config.figure, outcome.missing)
         show(outcome, config.quiet, least)
 
 
@@ -267,12 +267,19 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
     )
 
 
-def _write_figure(folder: str, figure: Path) -> None:
-    """Write the card of a complete run."""
+def _write_figure(folder: str, figure: Path, missing: int) -> None:
+    """Write the card of a complete run. If units are missing, say who writes it."""
     from art_ext.evaluation import load_run
     from art_ext.evaluation.report.card import write_figure
     from art_ext.evaluation.report.material import Material
 
+    if missing:
+        typer.echo(
+            "figure: not written yet. The run that completes the folder writes it, or `art-ext"
+            f" report {folder} --figure {figure}` after it",
+            err=True,
+        )
+        return
     write_figure(Material([load_run(folder)]), figure)
     typer.echo(f"figure: {figure}", err=True)
 
