@@ -23,6 +23,7 @@ from art_ext.evaluation.analysis.blocks import WORST_CASE, blocks_of
 from art_ext.evaluation.analysis.curves import Curve, value_at
 from art_ext.evaluation.analysis.finding import Finding
 from art_ext.evaluation.report import card, charts, labels, plots, svg
+from art_ext.evaluation.report.canvas import listed
 from art_ext.evaluation.report.material import Material
 from art_ext.evaluation.report.page import render
 
@@ -156,6 +157,33 @@ def test_labels_at_the_ends_do_not_overlap(models: int) -> None:
     ]
 
 
+@pytest.mark.parametrize("attacks", [3, 6, 7, 22])
+def test_labels_of_query_curves_hide_nothing(attacks: int) -> None:
+    scale = svg.Scale(1.0, 1000.0, True)
+    rng = np.random.default_rng(attacks)
+    curves = []
+    for number in range(attacks):
+        x = np.unique(rng.integers(2, int(10 ** rng.uniform(1, 3)), 20)).astype(float)
+        y = np.sort(rng.random(len(x)))
+        counts = np.zeros(1, dtype=int)
+        steps = svg.Steps(
+            "m", f"x{number}", x, y, x[-1], y > -1, counts, 9, 0, label=f"attack_{number}"
+        )
+        curves.append(svg.draw(steps, scale, np.ones(1)))
+    found = sorted(labels.nearby(curves, scale), key=lambda one: one.y)
+    assert found
+    for upper, lower in pairwise(found):
+        assert upper.y + labels.LINE * len(upper.lines) + labels.GAP <= lower.y + 0.1
+    for label in found if attacks > labels.MANY else ():
+        for one in curves:
+            place = label.x + 5 * 1000 / labels.NARROW  # pixels from the end of its curve
+            x = scale.place(one.steps.x)
+            if x[0] <= place < x[-1]:
+                y = one.steps.y[np.searchsorted(x, place, side="right") - 1]
+                y = svg.HEIGHT * (1 - y)
+                assert not label.y < y < label.y + labels.LINE * len(label.lines)
+
+
 def test_close_eps_keep_the_labels_that_fit() -> None:
     scale = svg.Scale(0.0, 0.33)
     radii = [1 / 255, 2 / 255, 4 / 255, 8 / 255, 0.3]
@@ -278,8 +306,47 @@ def test_card_as_svg(named: Any, tmp_path: Path) -> None:
 def test_card_of_many_models(make_run: Any, tmp_path: Path) -> None:
     attacks = {"x": {0.1: {1}}, "y": {0.1: {2}}}
     one = make_run({f"model_{number}_" + "long" * 50: attacks for number in range(9)})
-    assert len(card.facts(Material([one]))) == 12, "all are in the text"
+    assert len(card.facts(Material([one]))) == 14, "all are in the text"
     assert Image.open(figure(one, tmp_path / "card.png")).size == (2400, 1350)
+
+
+def test_lists_of_a_card_end_at_whole_names(make_run: Any) -> None:
+    names = [f"attack_number_{number}" for number in range(15)]
+    one = make_run({"m": {name: {0.1: {1}} for name in names}})
+    said = card.small_print(Material([one]))
+    assert len(said) <= card.PRINT
+    *shown, last = said.partition("15 attacks: ")[2].split(", ")
+    last, more = last.removesuffix(" more").split(" and ")
+    assert [*shown, last] == names[: len(shown) + 1]
+    assert int(more) == 15 - len(shown) - 1
+    assert listed(["pgd", "fgsm"], 9) == "pgd, fgsm"
+    assert listed(["pgd", "elastic_net"], 15) == "pgd and 1 more"
+    assert listed(["a" * 50, "b"], 20) == "a" * 8 + "… and 1 more"
+
+
+def test_a_card_tells_attacks_by_kind_and_gaps(make_run: Any) -> None:
+    attacks = {"x": {0.1: {1}}}
+    one = make_run({"same": attacks, "other": attacks})
+    (head, kinds), (gaps, missing) = card.coverage(Material([one]))
+    assert (head, len(kinds), gaps) == ("1 attack", 1, "Not covered")
+    assert "AutoAttack" in missing
+    other = replace(make_run({"more": {**attacks, "y": {0.1: {1}}}}), folder=Path("other"))
+    assert card.coverage(Material([one, other])) == [(gaps, missing)], "only what all share"
+    said = card.small_print(Material([one, other]))
+    assert "1 attack | " in said
+    assert said.endswith("2 attacks")
+
+
+def test_a_card_with_noise_is_small_and_fast() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1350, 2400, 3), dtype=np.uint8)
+    page = np.full_like(noise, 255)
+    page[930:1102, 96:2160] = noise[930:1102, 96:2160]
+    content = card.compressed(Image.fromarray(page))
+    image = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+    assert len(content) <= card.PNG_BYTES
+    assert (image[:930] == 255).all(), "white stays white"
+    plain = Image.new("RGB", (20, 10), (1, 2, 3))
+    assert Image.open(io.BytesIO(card.compressed(plain))).getpixel((3, 3)) == (1, 2, 3)
 
 
 @pytest.mark.parametrize(

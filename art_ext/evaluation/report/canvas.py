@@ -17,6 +17,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 DASHES = ("-", "--", "-.", ":")
 INK = "#1c2128"
 SOFT = "#5b626b"
+RUNS = 3  # zlib's strategy for runs of equal bytes: twice as fast, and no larger for photographs
 WIDTHS = {1: 6.6, 2: 10.6, 3: 13.2}  # inches, by the number of axes in a line
 STYLE: Any = {
     "text.parse_math": False,  # a model's name may hold dollar signs
@@ -107,18 +108,28 @@ class Canvas:
             )
 
 
-def to_png(figure: Figure) -> bytes:
-    """Content of a PNG file of the figure."""
+def to_png(figure: Figure, **options: Any) -> bytes:
+    """Content of a PNG file of the figure. Options are passed on to Pillow."""
     engine = figure.get_layout_engine()
     # once: savefig would lay the figure out twice, which takes longer than to draw it
     if engine is not None:
         engine.execute(figure)
         figure.set_layout_engine("none")
     content = io.BytesIO()
-    figure.savefig(content, format="png")
+    figure.savefig(content, format="png", pil_kwargs=options)
     return content.getvalue()
 
 
 def short(name: str, length: int) -> str:
     """Name cut to at most ``length`` letters."""
     return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+def listed(names: Sequence[str], letters: int, comma: str = ", ") -> str:
+    """Return names in at most so many letters, cut at a whole name: ``pgd, fgsm and 9 more``."""
+    for count in range(len(names), 0, -1):
+        more = f" and {len(names) - count} more" if count < len(names) else ""
+        text = comma.join(names[:count]) + more
+        if len(text) <= letters:
+            return text
+    return short(text.removesuffix(more), max(1, letters - len(more))) + more

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from art_ext.core.wording import class_name, counted, radius
 from art_ext.evaluation.analysis.blocks import NORMS
+from art_ext.evaluation.analysis.coverage import kinds, not_covered
 from art_ext.evaluation.analysis.table import Verdict, decisive, percent
 from art_ext.evaluation.report import labels, svg
-from art_ext.evaluation.report.canvas import INK, SOFT, STYLE, short
+from art_ext.evaluation.report.canvas import INK, RUNS, SOFT, STYLE, listed, short
 from art_ext.evaluation.report.painting import paint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL.Image import Image
     from torch import Tensor
 
     from art_ext.evaluation.analysis.records import LoadedRun
@@ -38,7 +41,11 @@ SUFFIXES = (".png", ".svg")
 MARK = "card of art-ext"  # in every file, so that a later one may replace it
 MOST_VERDICTS = 3
 MOST_EXAMPLES = 6
+LETTERS = 60  # of a line on the left
+LINE = 22
+PRINT = 150  # letters of the small print
 WARN = "#7a5200"
+LEVELS = (1, 4, 8, 16)  # steps of a colour in 255, tried until the file is small enough
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +101,7 @@ def facts(material: Material) -> list[str]:
             f" {percent(verdict.clean_accuracy)}."
             for one, verdict in material.verdicts
         ),
-        _warnings(material),
+        *(f"{head}: {', '.join(names)}" if names else head for head, names in _noted(material)),
         small_print(material),
     ]
 
@@ -119,24 +126,48 @@ def _interval(verdict: Verdict) -> str:
     return f"between {100 * low:.1f} and {100 * high:.1f} % (95 %, {samples})"
 
 
-def _warnings(material: Material) -> str:
-    kinds = list(dict.fromkeys(one.kind for one in material.findings if one.level == "warning"))
-    return f"Warnings: {', '.join(kinds)}" if kinds else "No warnings"
+def _warnings(material: Material) -> list[str]:
+    return list(dict.fromkeys(one.kind for one in material.findings if one.level == "warning"))
+
+
+def _listed(head: str, names: Sequence[str], letters: int) -> str:
+    return f"{head}: {listed(names, letters - len(head) - 2)}"
+
+
+def coverage(material: Material) -> list[tuple[str, list[str]]]:
+    """Return what holds for all models: number and kinds of the attacks, and what is missing."""
+    every = [(one.blocks, one.run, verdict.model) for one, verdict in material.verdicts]
+    if not every:
+        return []
+    first = kinds(*every[0])
+    found = []
+    if all(kinds(*own) == first for own in every):
+        attacks, _, access = first.partition(": ")
+        found.append((attacks, access.split(", ")))
+    missing = [not_covered(*own) for own in every]
+    shared = [gap for gap in missing[0] if all(gap in own for own in missing)]
+    return [*found, ("Not covered", shared)] if shared else found
 
 
 def small_print(material: Material) -> str:
-    """Return version, data, number of samples and panel in one line."""
-    parts = []
+    """Return version, data, number of samples and panel in one line.
+
+    For runs with the same of these, with the names of the attacks as far as there is room.
+    """
+    heads: dict[tuple[str, tuple[str, ...]], None] = {}
     for one in material.loaded:
         run = one.run
-        attacks = short(", ".join(run["attacks"]), 60)
-        panel = f"{counted(len(run['attacks']), 'attack')}: {attacks}"
-        if run["panel"]["name"] != "custom":
-            panel = f"panel {run['panel']['name']} ({panel})"
+        attacks = counted(len(run["attacks"]), "attack")
+        panel = run["panel"]["name"]
         samples = counted(run["data"]["samples"], "sample")
         version = run["versions"].get("art-ext", "")
-        parts.append(f"art-ext {version} · {run['data']['name']}, {samples} · {panel}")
-    return " | ".join(dict.fromkeys(parts))
+        head = f"art-ext {version} · {run['data']['name']}, {samples} · "
+        head += attacks if panel == "custom" else f"panel {panel}, {attacks}"
+        heads[head, tuple(run["attacks"])] = None
+    if len(heads) == 1:
+        head, names = next(iter(heads))
+        return short(_listed(head, names, max(PRINT, len(head) + 20)), PRINT) if names else head
+    return short(" | ".join(dict.fromkeys(head for head, _ in heads)), PRINT)
 
 
 def examples(material: Material) -> list[Example]:
@@ -237,11 +268,27 @@ def _verdicts(page: Axes, material: Material, bottom: int) -> None:
             more = counted(len(material.verdicts) - len(shown), "more model")
             _text(page, MARGIN, top - 12, f"and {more}", 16, SOFT)
             top += 16
-    said = _warnings(material)
-    colour = SOFT if said.startswith("No") else WARN
-    for line in labels.wrapped(said, 2, 52):
-        _text(page, MARGIN, min(top, bottom - 22), line, 17, colour)
-        top += 22
+    _notes(page, material, min(top, bottom - LINE), bottom)
+
+
+def _notes(page: Axes, material: Material, top: float, bottom: float) -> None:
+    """Write warnings and coverage below the verdicts, as far as there is room."""
+    for number, (head, names) in enumerate(_noted(material)):
+        room = min(2, 1 + int((bottom - top) // LINE))
+        if room < 1:
+            return
+        # a line ends at a whole word
+        text = _listed(head, names, room * LETTERS - 16 * (room - 1)) if names else head
+        colour = WARN if names and not number else SOFT
+        for line in wrap(text, LETTERS, max_lines=room, placeholder="…", break_on_hyphens=False):
+            _text(page, MARGIN, top, line, 16, colour)
+            top += LINE
+        top += LINE / 4
+
+
+def _noted(material: Material) -> list[tuple[str, list[str]]]:
+    warned = _warnings(material)
+    return [("Warnings" if warned else "No warnings", warned), *coverage(material)]
 
 
 def _example(page: Axes, example: Example, left: int) -> None:
@@ -276,21 +323,33 @@ def to_png(material: Material) -> bytes:
     """Return the card as the content of a PNG file, with its facts in the metadata."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
+    from PIL.Image import fromarray
     from PIL.PngImagePlugin import PngInfo
 
     with rc_context(STYLE):
         canvas = FigureCanvasAgg(_draw(material))
         canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    image = fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     note = PngInfo()
     note.add_itxt("Description", _plain("\n".join(facts(material))))
-    for colours in (0, 256, 64):
+    return compressed(image, pnginfo=note)
+
+
+def compressed(image: Image, **options: Any) -> bytes:
+    """Return an image as the content of a PNG file of at most ``PNG_BYTES``.
+
+    Its colours are rounded if it would be larger. That takes a tenth of the time of a palette.
+    """
+    content = b""
+    for step in LEVELS:
+        table = [min(255, step * round(value / step)) for value in range(256)]
         written = io.BytesIO()
-        smaller = image.quantize(colours) if colours else image
-        smaller.save(written, "png", pnginfo=note, optimize=bool(colours))
-        if len(written.getvalue()) <= PNG_BYTES:
-            break
+        image.point(3 * table).save(written, "png", compress_type=RUNS, **options)
+        content = written.getvalue()
+        if len(content) <= PNG_BYTES:
+            return content
+    written = io.BytesIO()
+    image.quantize(64).save(written, "png", **options)
     return written.getvalue()
 
 

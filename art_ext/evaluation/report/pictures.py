@@ -13,7 +13,7 @@ import numpy as np
 
 from art_ext.core.wording import class_name
 from art_ext.evaluation.analysis.examples import Found
-from art_ext.evaluation.report.canvas import STYLE, short, to_png
+from art_ext.evaluation.report.canvas import RUNS, STYLE, short, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -259,8 +259,9 @@ def mosaic(pictures: Sequence[Sheet], side: int = SIDE, none: str = "none") -> b
         top = 0
         for sheet in pictures:
             top = _paste_sheet(canvas, axes, sheet, top, side, none)
-        axes.imshow(canvas, interpolation="nearest", aspect="auto", extent=(0, width, height, 0))
-        return to_png(figure)
+        axes.set(xlim=(0, width), ylim=(height, 0))
+        figure.figimage(canvas, origin="upper", zorder=-1)  # without resampling
+        return to_png(figure, compress_type=RUNS)
 
 
 def _paste_sheet(
