@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 from dataclasses import asdict, replace
@@ -20,7 +21,7 @@ from PIL import Image
 from art_ext.core.wording import radius
 from art_ext.evaluation import figure
 from art_ext.evaluation.analysis.blocks import WORST_CASE, blocks_of
-from art_ext.evaluation.analysis.curves import Curve, value_at
+from art_ext.evaluation.analysis.curves import Curve, curves, to_csv, value_at
 from art_ext.evaluation.analysis.finding import Finding
 from art_ext.evaluation.report import card, charts, labels, plots, svg
 from art_ext.evaluation.report.canvas import listed
@@ -103,8 +104,42 @@ def test_values_at_the_stops_are_those_of_the_curve() -> None:
     assert [value_at(curve, float(text)).held for text in texts] == counts.tolist()
     turns = [int(turn) for turn in own.turns.split()]
     kinds = np.cumsum(np.isin(np.arange(len(texts)), turns)) % 2 == 1
-    steps = np.searchsorted(curve.radius, [float(text) for text in texts], side="right") - 1
-    assert kinds.tolist() == curve.measured[steps].tolist()
+    radii = [float(text) for text in texts]
+    steps = np.searchsorted(curve.radius, radii, side="right") - 1
+    exact = np.isin(radii, [0.0, 0.1, 0.2])
+    assert kinds.tolist() == (curve.measured[steps] | exact).tolist()
+    told = {float(line[2]): line[-1] == "measured" for line in chart.numbers}
+    assert {0.0, 0.1, 0.2} <= {place for place, measured in told.items() if measured}
+    assert all(kinds[radii.index(place)] == measured for place, measured in told.items())
+
+
+@pytest.mark.parametrize("needed", [True, False], ids=["whole budget", "stops early"])
+def test_readout_numbers_and_file_agree_on_what_is_measured(make_run: Any, needed: bool) -> None:
+    one = make_run({"m": {"x": {0.1: {1}, 8 / 255: {1}}}})
+    one.run["attacks"]["x"] |= {"nearest": needed, "stops_early": needed}
+    found = curves(one)
+    (chart,) = Material([one]).robust_charts
+    (own,) = chart.curves
+    stops = labels.stops(chart.scale.right, [8 / 255, 0.1])
+    turns = [int(turn) for turn in own.turns.split()]
+    kinds = np.cumsum(np.isin(np.arange(len(stops)), turns)) % 2 == 1
+    for row in csv.DictReader(io.StringIO(to_csv(found))):
+        place = float(row["radius"])
+        if row["attack"] == WORST_CASE and place in stops:
+            assert bool(kinds[stops.tolist().index(place)]) is (row["measured"] == "1"), place
+    assert {0.0, 8 / 255, 0.1} <= set(stops[kinds])
+    worst = [line for line in chart.numbers if line[1] == "worst case"]
+    assert [line[2] for line in worst if line[-1] == "measured" and "/" in line[2]] == ["8/255"]
+    assert stops[kinds].max() == 0.1
+    assert kinds[stops <= 0.1].all() == needed
+
+
+def test_a_pointer_at_a_mark_finds_its_eps() -> None:
+    stops = labels.stops(8.8 / 255, [4 / 255, 8 / 255])
+    assert {0.0, 4 / 255, 8 / 255} <= set(stops)
+    for eps in (4 / 255, 8 / 255):
+        gap = np.sort(np.abs(stops - eps))[1] / stops[-1] * PIXELS[0]
+        assert gap / 2 > 0.5, "half a pixel, as far as a pointer is from a mark"
 
 
 def run_like() -> Any:

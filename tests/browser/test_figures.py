@@ -157,6 +157,31 @@ def test_arrow_keys_ask_for_values(
     assert plot.locator(".readout").is_hidden()
 
 
+@pytest.mark.parametrize("name", ["demo", "cascade"])
+def test_measured_values_are_not_said_to_be_bounds(
+    reports: Callable[[str], Path], opened: Callable[..., Any], name: str
+) -> None:
+    report = reports(name)
+    page = opened(report, **WIDE)
+    plot = page.locator("#curve .plot").first
+    plot.scroll_into_view_if_needed()
+    curve = next(own for key, own in written(report).items() if key[1] == "worst case")
+    frame = plot.locator(".frame")
+    box = frame.bounding_box()
+    eps = load_run(report.parent).run["settings"]["eps"]
+    line = plot.locator(".readout > p").nth(1)
+    for place in (0.0, *eps):
+        assert curve[curve[:, 0] == place, 4].tolist() == [1.0], "measured"
+        share = place / curve[-1, 0]
+        page.mouse.move(box["x"] + share * box["width"], box["y"] + 0.5 * box["height"])
+        told_place = plot.locator(".readout > p").first.inner_text().removeprefix("radius ")
+        assert float(Fraction(told_place)) == pytest.approx(place)
+        assert "upper bound" not in line.inner_text()
+    plot.focus()
+    page.keyboard.press("Home")
+    assert "upper bound" not in plot.get_attribute("aria-valuetext")
+
+
 def test_attacks_become_full_by_the_legend(
     reports: Callable[[str], Path], opened: Callable[..., Any]
 ) -> None:

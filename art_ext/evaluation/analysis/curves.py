@@ -109,6 +109,21 @@ def value_at(curve: Curve, radius: float) -> Point:
     return _point(float(radius), int(curve.held[place]), curve.samples)
 
 
+def measured_at(curve: Curve, radii: np.ndarray) -> np.ndarray:
+    """Return where a curve is measured: between its steps, at 0 and at the attacked eps.
+
+    Args:
+        curve: the curve.
+        radii: (T,) radii from 0 to ``curve.end``.
+
+    Returns:
+        (T,) bool, False where the curve is an upper bound only.
+    """
+    between = curve.measured[np.searchsorted(curve.radius, radii, side="right") - 1]
+    exact = np.isin(radii, [0.0, *(point.eps for point in curve.points)])
+    return np.asarray(between | exact)
+
+
 def _point(eps: float, held: int, samples: int) -> Point:
     return Point(eps, held / samples, *wilson(held, samples), held)
 
@@ -205,14 +220,8 @@ def to_csv(drawn: Iterable[Curve]) -> str:
     """
     rows = []
     for curve in drawn:
-        attacked = {0.0, *(point.eps for point in curve.points)}
-        for radius, robust, low, high, measured in zip(
-            *(
-                getattr(curve, name).tolist()
-                for name in ("radius", "robust", "low", "high", "measured")
-            ),
-            strict=True,
-        ):
-            values = (radius, robust, low, high, int(measured or radius in attacked))
+        measured = measured_at(curve, curve.radius).astype(int)
+        columns = (curve.radius, curve.robust, curve.low, curve.high, measured)
+        for values in zip(*(column.tolist() for column in columns), strict=True):
             rows.append((curve.model, curve.attack, *values))
     return csv_rows(CSV_COLUMNS, (dict(zip(CSV_COLUMNS, row, strict=True)) for row in rows))

@@ -11,7 +11,7 @@ import numpy as np
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.wording import radius
 from art_ext.evaluation.analysis.blocks import NORMS, WORST_CASE, in_cascade
-from art_ext.evaluation.analysis.curves import Curve, value_at
+from art_ext.evaluation.analysis.curves import Curve, measured_at, value_at
 from art_ext.evaluation.analysis.queries import QueryCurve, query_curves
 from art_ext.evaluation.analysis.table import percent
 from art_ext.evaluation.report import labels, svg
@@ -89,7 +89,7 @@ def robust_chart(group: Group, where: str) -> Chart:
         return Chart(title, "No attack was run.")
     scale = svg.Scale(0.0, max(curve.end for curve in every))
     eps = sorted({point.eps for curve in worst for point in curve.points})
-    stops = np.unique(np.concatenate([labels.grid(scale.right), eps]))
+    stops = labels.stops(scale.right, eps)
     order = {curve.model: number for number, curve in enumerate(worst)}
     alone = {one.model for one in worst if sum(own.model == one.model for own in every) == 2}
     drawn = [
@@ -134,6 +134,7 @@ def _steps(curve: Curve, colour: int, stops: np.ndarray, models: int) -> svg.Ste
         curve.samples,
         colour,
         marks=tuple(svg.Mark(one.eps, one.robust, one.low, one.high) for one in curve.points),
+        sure=measured_at(curve, own),
     )
     if not worst:
         return replace(steps, faint=True, ticks=not curve.measured.any(), choice=curve.attack)
@@ -155,8 +156,6 @@ def _robust_numbers(curve: Curve, scale: svg.Scale) -> Iterable[tuple[str, ...]]
     ticks = {tick for tick in labels.ticks(scale.right, 10) if tick <= curve.end}
     for place in sorted(eps | ticks if worst or curve.measured.any() else eps):
         point = value_at(curve, place)
-        step = int(np.searchsorted(curve.radius, place, side="right")) - 1
-        measured = place in eps or place == 0 or bool(curve.measured[step])
         yield (
             curve.model,
             "worst case" if worst else curve.attack,
@@ -164,7 +163,7 @@ def _robust_numbers(curve: Curve, scale: svg.Scale) -> Iterable[tuple[str, ...]]
             percent(point.robust),
             interval(point.low, point.high),
             f"{point.held:,} of {curve.samples:,}",
-            "measured" if measured else "upper bound",
+            "measured" if measured_at(curve, np.array([place]))[0] else "upper bound",
         )
 
 

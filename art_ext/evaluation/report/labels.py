@@ -59,6 +59,17 @@ def grid(right: float, least: int = 250) -> np.ndarray:
     return np.array([float(f"{n * step:.6g}") for n in range(count + 1)])
 
 
+def stops(right: float, eps: Sequence[float]) -> np.ndarray:
+    """Return the radii that can be asked for: round numbers and the attacked eps.
+
+    Round numbers beside an eps are left out, so that a pointer at its mark finds the eps.
+    """
+    round_ones = grid(right)
+    gap = np.abs(round_ones[:, None] - np.asarray(eps)).min(1)
+    kept = round_ones[(gap > 0.6 * round_ones[1]) | (round_ones == 0)]
+    return np.unique(np.concatenate([kept, eps]))
+
+
 def wrapped(name: str, lines: int = 2, letters: int = LETTERS) -> tuple[str, ...]:
     """Return a name as a label: at most so many lines, split after ``_:/-`` and spaces.
 

@@ -71,6 +71,8 @@ class Steps:
         faint: True if it is full only while it is chosen.
         ticks: True if only short lines at its marks are drawn.
         counts: count at each stop of the chart, of ``samples``.
+        sure: (T,) bool for each stop up to ``end``: measured there, so that the readout names no
+            dash. None: as the line is drawn.
         samples: number of samples.
         label: at its end. Empty: no label.
         choice: name in the legend that makes it full. Empty: none.
@@ -92,6 +94,7 @@ class Steps:
     ticks: bool = False
     label: str = ""
     choice: str = ""
+    sure: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,8 @@ class Drawn:
         css: its classes.
         solid, dashed, band, marks, whiskers: content of ``d`` of the paths. Empty: no path.
         counts: differences of the counts from stop to stop, apart by spaces.
-        turns: numbers of the stops where it changes between dashed and solid. It begins dashed.
+        turns: numbers of the stops where its values begin or cease to be measured. They begin as
+            not measured.
     """
 
     steps: Steps
@@ -140,7 +144,9 @@ def draw(steps: Steps, scale: Scale, stops: np.ndarray) -> Drawn:
         stops: (T,) ascending values of the axis at which the script shows the curve.
     """
     solid, dashed = ("", "") if steps.ticks else _lines(steps, scale)
-    flags = steps.solid[np.searchsorted(steps.x, stops, side="right").clip(1) - 1]
+    flags = steps.sure
+    if flags is None:
+        flags = steps.solid[np.searchsorted(steps.x, stops, side="right").clip(1) - 1]
     turns = np.flatnonzero(np.diff(np.concatenate([[False], flags])))
     return Drawn(
         steps,
