@@ -34,6 +34,7 @@ from art_ext.evaluation.panel.panels import PANELS, Member
 from art_ext.models.networks import NETWORKS
 from art_ext.shells import art, torchattacks
 from art_ext.shells.plan import Host, Plan, has_shell, plan
+from art_ext.training.recipes.catalogue import CATALOGUE
 from art_ext.training.recipes.registry import RECIPES
 
 ROOT = Path(__file__).parents[1]
@@ -59,7 +60,7 @@ def values() -> str:
         "MODELS": NETWORKS,
         "NORMS": NORMS,
         "PANELS": PANELS,
-        "RECIPES": RECIPES,
+        "RECIPES": [recipe.name for recipe in CATALOGUE],
     }
     lines = [f"{name} = {tuple(sorted(found))!r}" for name, found in names.items()]
     head = '"""Names that a shell completes, written by ``make tables`` from their lists."""'

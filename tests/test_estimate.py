@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from art_ext.cli import app
 from art_ext.cli.progress import Line, described
-from art_ext.core.attacks import registry
 from art_ext.core.attacks.engine.planning import PlannedRows
 from art_ext.core.wording import duration
 from art_ext.data import Dataset
@@ -123,6 +122,7 @@ class TestEstimate:
         assert total.endswith(" for 12 samples")
         assert told.states == []
 
+    @pytest.mark.usefixtures("attacks_as_before")
     def test_attacks_without_a_plan_are_unknown(self, tmp_path: Path) -> None:
         told = Told()
         own = tmp_path / "own.py"
@@ -138,6 +138,7 @@ class TestEstimate:
             "in all for 12 samples: time unknown",
         ]
 
+    @pytest.mark.usefixtures("attacks_as_before")
     def test_an_attack_of_a_user_with_a_driver_is_planned(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -147,7 +148,6 @@ class TestEstimate:
         told = Told()
         source = "random_search.py:random_search"
         evaluate(Constant(), data(), "run", eps=0.1, attacks=[source], watcher=told, dry_run=True)
-        registry.unregister("random_search")
         assert told.estimates[0].runs[0].rows == PlannedRows(21, 0)
 
     def test_radii_and_models_add_up(self) -> None:

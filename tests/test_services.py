@@ -408,8 +408,8 @@ def test_a_partial_report_says_so_everywhere(folder: Path) -> None:
     assert found.exit_code == 0, found.output
     assert f"run: {mark}" in found.output
     page = (folder / "run" / "index.html").read_text()
-    assert f"<b>service ({mark})</b>" in page
-    assert f", {mark}" in page.partition("<body>")[2].partition("</header>")[0]
+    assert f"<h2>service ({mark})</h2>" in page
+    assert f", {mark}" in page.partition("<body>")[2].partition('id="curve"')[0]
     table = json.loads((folder / "run" / "table.json").read_text())
     assert {row["model"] for row in table} == {f"service ({mark})"}
     assert {row["samples"] for row in table} == {4}

@@ -102,11 +102,11 @@ class LatentMinimumNorm(MinimumNorm):
         with self.images.oracle, super().running():
             yield
 
-    def plan(self, answers: PlannedRows) -> None:
+    def most(self, answers: PlannedRows) -> PlannedRows:
         """As the base does, for the starts that a sample may have."""
         both = self.given is not None and self.starts.initialisation == "both"
         search = PlannedRows(answers.forward - 1, answers.backward - 1)
-        super().plan(answers.plus(search) if both else answers)
+        return answers.plus(search) if both else answers
 
     def unfinished(self) -> Tensor:
         """(N,) bool, samples that the attack goes on with, now or from a later start."""

@@ -170,7 +170,7 @@ def zoo(
         reset_adam=reset_adam,
     )
     run.name = "zoo"
-    run.plan(path.planned_rows(search))
+    run.plan(lambda: path.planned_rows(search))
     with run.running():
         # the check of the start, its probes, and the check of where they lead
         least = path.state.cost() + 2

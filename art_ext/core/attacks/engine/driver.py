@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from art_ext.core.attacks.engine.awareness import Awareness
 from art_ext.core.attacks.engine.options import AttackOptions
-from art_ext.core.attacks.engine.planning import PlannedRows, state_plan
+from art_ext.core.attacks.engine.planning import PlannedRows, current, state_plan
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.inspection import accepted, class_scores
 from art_ext.core.interruption import interruptible
@@ -75,10 +76,25 @@ class Driver:
 
         return interruptible(self.whole.oracle, outcome)
 
-    def plan(self, answers: PlannedRows) -> None:
-        """State the most rows of a sample, from its most answers and gradients."""
-        rows = PlannedRows(answers.forward * self.whole.oracle.cost, answers.backward)
+    def plan(self, answers: Callable[[], PlannedRows]) -> None:
+        """State the most rows of a sample, where a plan is made.
+
+        Args:
+            answers: function of the most answers and gradients of a sample. A part of the method
+                that does not know its most steps raises NotImplementedError, and states no plan.
+        """
+        if current() is None:
+            return
+        try:
+            most = self.most(answers())
+        except NotImplementedError:
+            return
+        rows = PlannedRows(most.forward * self.whole.oracle.cost, most.backward)
         state_plan(rows.within(self.whole.oracle.max_queries))
+
+    def most(self, answers: PlannedRows) -> PlannedRows:
+        """Return the most answers and gradients over all runs of the method."""
+        return answers
 
     def unfinished(self) -> Tensor:
         """(N,) bool, samples that the attack goes on with."""

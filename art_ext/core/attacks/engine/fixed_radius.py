@@ -92,7 +92,7 @@ class FixedRadius(Driver):
         self.method: Method[Any] = method
         self.name = type(method).__name__
         self.warn_if_short(method.least_queries, self.options.max_queries)
-        self.plan(method.planned_rows(num_restarts))
+        self.plan(lambda: method.planned_rows(num_restarts))
         with self.running(), self.mean_logits or nullcontext():
             answers = self._open()
             self.problem = self.own_problem()

@@ -190,7 +190,7 @@ class MinimumNorm(Driver):
         self.name = type(method).__name__
         check_needs(method, method.needs_gradient or method.needs_clean_gradient, self.whole)
         self.warn_if_short(2, self.options.max_queries)
-        self.plan(method.planned_rows(search))
+        self.plan(lambda: method.planned_rows(search))
         with self.running():
             differentiate = method.needs_clean_gradient and self.options.max_answers != 1
             slope = self.open(self.whole.gain, differentiate=differentiate)
