@@ -405,7 +405,7 @@ def test_warnings_name_their_samples(make_run: Any) -> None:
     assert "198, 199</code>" in page
     assert "10199</code>" in page
     assert "The first 200. All are in <code>warnings.json</code>." in page
-    assert "No warning" in report.render([make_run({"m": {"x": {0.1: {1}}}})])
+    assert "No warnings" in report.render([make_run({"m": {"x": {0.1: {1}}}})])
 
 
 @pytest.mark.usefixtures("without_plots")
@@ -424,7 +424,7 @@ def test_infos_stand_apart_from_warnings(make_run: Any) -> None:
         "level": "info",
     }
     page = report.render([make_run({"m": {"x": {0.1: {1}}}}, warnings=(info,))])
-    assert 'No warning (<a href="#infos">1 info</a>)' in page
+    assert 'No warnings (<a href="#infos">1 info</a>)' in page
     assert '<h3 id="infos">Infos</h3>' in page
     assert '<div class="note info">' in page
     assert "<summary>1 sample</summary>" in page

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
@@ -410,6 +411,12 @@ def test_a_partial_report_says_so_everywhere(folder: Path) -> None:
     page = (folder / "run" / "index.html").read_text()
     assert f"<h2>service ({mark})</h2>" in page
     assert f", {mark}" in page.partition("<body>")[2].partition('id="curve"')[0]
+    assert re.search(r"Not covered: [^<]*all but 4 of \d+ samples", page)
+    assert "all but the first" not in page
+    assert "<li>4 of the 10 samples of " in page, "method"
+    told = Image.open(folder / "run" / "card.png").text["Description"]
+    assert ", 4 samples · " in told
+    assert "10 samples" not in re.sub("4 of (the )?10 samples", "", told)
     table = json.loads((folder / "run" / "table.json").read_text())
     assert {row["model"] for row in table} == {f"service ({mark})"}
     assert {row["samples"] for row in table} == {4}

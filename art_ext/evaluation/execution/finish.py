@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from art_ext.core.wording import counted
 from art_ext.evaluation.analysis.blocks import Blocks, collect
 from art_ext.evaluation.analysis.findings import Finding, findings
 from art_ext.evaluation.analysis.records import LoadedRun, load_examples, load_run, require_report
@@ -122,11 +123,28 @@ def load_partial(folder: Place) -> LoadedRun:
     blocks = collect(record_parts_of(existing, numbers))
     samples = sum(end - start for start, end in map(existing.chunks.__getitem__, numbers))
     mark = f"partial: {samples:,} of {existing.run['data']['samples']:,} samples"
-    unfinished = {**existing.run, **further_facts(existing), "seconds": None, "partial": mark}
+    unfinished = {
+        **existing.run,
+        **further_facts(existing),
+        **_of_samples(existing.run, samples),
+        "seconds": None,
+        "partial": mark,
+    }
     run, _ = _judged(unfinished, blocks, _facts(existing, numbers))
     examples = load_examples(existing, blocks, numbers)
     loaded = LoadedRun(existing.path, run, blocks, summarise(blocks, run), examples)
     return renamed(loaded, {name: f"{name} ({mark})" for name in blocks.models})
+
+
+def _of_samples(run: Mapping[str, Any], samples: int) -> dict[str, Any]:
+    """Return the entries of ``run.json`` on data and protocol, for a part of the samples."""
+    data, sentences = run["data"], list(run["protocol"])
+    planned = data["samples"]
+    sentences[0] = sentences[0].replace(
+        f"The {counted(planned, 'sample')}", f"{samples:,} of the {counted(planned, 'sample')}", 1
+    )
+    whole = data.get("first_of", planned)
+    return {"data": {**data, "samples": samples, "first_of": whole}, "protocol": sentences}
 
 
 def further_facts(folder: RunFolder) -> dict[str, Any]:
