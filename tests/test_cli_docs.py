@@ -43,6 +43,25 @@ def test_an_unknown_page_has_the_nearest_name():
     assert "unknown page 'glosary' (did you mean 'glossary'?)" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["read_a_report", "read-a_report.md", "how-to/READ_A_REPORT"])
+def test_underscores_count_as_dashes(name):
+    assert call(name).stdout == call("read-a-report").stdout
+
+
+@pytest.mark.parametrize("name", ["attacks/", "docs/attacks/", "Attacks\\"])
+def test_a_folder_lists_its_pages(name):
+    result = call(name)
+    assert result.exit_code == 0
+    listed = {line.split()[0] for line in result.stdout.splitlines() if "  " in line}
+    assert listed == {path.stem for path in FILES if path.parent == ROOT / "docs" / "attacks"}
+
+
+def test_an_unknown_folder_has_the_nearest_name():
+    result = call("atacks/")
+    assert result.exit_code == 2
+    assert "(did you mean 'attacks'?)" in result.stderr
+
+
 def test_the_pages_need_no_library():
     program = (
         "import sys; sys.argv = ['art-ext', 'docs', 'rays']; from art_ext.cli import main; main()"

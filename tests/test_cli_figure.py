@@ -65,6 +65,7 @@ def test_report_writes_a_card(
     ("name", "message"),
     [
         ("card.jpg", "figure must end in .png or .svg, got "),
+        ("out/deeper/card.png", "figure needs a folder that exists, but there is no "),
         ("nowhere/card.png", "figure needs a folder that exists, but there is no "),
         ("mine.svg", "mine.svg exists: choose another name, or allow it with --overwrite"),
     ],
@@ -84,6 +85,32 @@ def test_bad_files_are_errors_before_anything_runs(
         assert "Traceback" not in done.output
     assert not out.exists()
     assert (tmp_path / "mine.svg").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["card.png", "mine.svg"])
+def test_a_figure_may_lie_in_the_folder_that_the_command_makes(
+    evaluated: tuple[Path, Callable[..., Result]], tmp_path: Path, name: str
+) -> None:
+    folder, evaluate = evaluated
+    for _ in range(2):
+        done = evaluate("--out", tmp_path / "run", "--figure", tmp_path / "run" / name)
+        assert done.exit_code == 0, done.output
+    out = tmp_path / "report"
+    for _ in range(2):
+        done = call("report", folder / "run", "--out", out, "--figure", out / "card.png")
+        assert done.exit_code == 0, done.output
+    assert (tmp_path / "run" / name).is_file()
+    assert (out / "card.png").is_file()
+
+
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_a_figure_without_a_name(
+    evaluated: tuple[Path, Callable[..., Result]], tmp_path: Path, name: str
+) -> None:
+    folder, _ = evaluated
+    done = call("report", folder / "run", "--out", tmp_path / "out", "--figure", name)
+    assert done.exit_code == 2
+    assert "figure must end in .png or .svg, got no name of a file" in done.output
 
 
 def test_a_run_that_is_not_complete(

@@ -121,7 +121,7 @@ class TestCompare:
             lines = list(csv.DictReader(stream))
         assert len(lines) > 1, "more queries break more"
         assert {(line["kind"], line["attacks"]) for line in lines} == {("only B", "rays")}
-        assert f"{len(lines) - 1} more disagreements" in done.output
+        assert f"{len(lines) - 1} more disagreements: all are in " in done.output
         assert (
             call("compare", runs / "few", runs / "many", "--out", tmp_path / "found.json").exit_code
             == 0
@@ -132,6 +132,11 @@ class TestCompare:
     def test_refusals(self, runs: Path, tmp_path: Path) -> None:
         done = call("compare", runs / "few", runs / "many", "--out", tmp_path / "found.txt")
         assert (done.exit_code, "must end in .csv or .json" in done.output) == (2, True)
+        nowhere = tmp_path / "nowhere"
+        done = call("compare", runs / "few", runs / "many", "--out", nowhere / "found.csv")
+        text = " ".join(done.output.split())
+        assert (done.exit_code, "out needs a folder that exists" in text) == (2, True)
+        assert not nowhere.exists()
         done = call("compare", runs / "few", tmp_path)
         assert (done.exit_code, "is not a run folder" in done.output) == (2, True)
 

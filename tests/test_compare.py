@@ -143,6 +143,7 @@ def test_what_is_printed_and_kept(make_run: Any) -> None:
     assert "| m     | 0.1 |      10 | 100.0 % | 100.0 % |   70.0 % |  100.0 % |" in text
     assert text.count("only A") == 2
     assert text.endswith("1 more disagreement: --out FILE.csv keeps all")
+    assert to_text(found, 2, kept="x.csv").endswith("1 more disagreement: all are in x.csv")
     assert "only A" not in to_text(found, 0)
     assert "more" not in to_text(found, 3)
     lines = list(csv.DictReader(io.StringIO(to_csv(found))))

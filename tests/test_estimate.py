@@ -431,3 +431,43 @@ class TestCommand:
         done = CliRunner().invoke(app, [*command, "--chunk-size", "4"])
         assert done.exit_code == 0, done.output
         assert ("in all about" in done.stderr) == shown
+
+
+class TestNotes:
+    """A line before the run where an option is not taken as one may expect."""
+
+    @pytest.fixture
+    def call(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "net.py").write_text(FACTORY)
+        given = "evaluate --model net.py:build --data digits --out run --dry-run"
+        return lambda text: CliRunner().invoke(app, [*given.split(), *text.split()])
+
+    def test_a_panel_keeps_its_own_budget(self, call: Any) -> None:
+        note = (
+            "panel standard: rays keeps its own max_queries 1,500. --attack-args"
+            " rays.max_queries=300 changes it"
+        )
+        panel = "--n 4 --eps 0.1 --panel standard"
+        kept = call(f"{panel} --max-queries 300")
+        assert note in kept.stderr.splitlines()
+        assert "rays: at most 1,500 forward" in kept.stdout
+        changed = call(f"{panel} --max-queries 300 --attack-args RayS.max_queries=300")
+        assert "keeps its own" not in changed.stderr
+        assert "rays: at most 300 forward" in changed.stdout
+        for other in (f"{panel} --max-queries 1500", panel, f"{panel} --max-queries 9 --quiet"):
+            assert "keeps its own" not in call(other).stderr
+
+    def test_a_panel_without_own_budgets_takes_that_of_the_run(self, call: Any) -> None:
+        done = call("--n 4 --eps 0.1 --panel black-box --max-queries 300")
+        assert "keeps" not in done.stderr
+        assert "rays: at most 300 forward" in done.stdout
+
+    def test_fewer_samples_and_radii_than_given(self, call: Any) -> None:
+        lines = call("--n 5000 --eps 0.1,1/10,0.2 --attack fgsm").stderr.splitlines()
+        assert "eps 0.1 was given more than once, and is attacked once" in lines
+        (line,) = [one for one in lines if one.startswith("n 5000: ")]
+        assert line.endswith(", and all are taken")
+        usual = call("--n all --eps 0.1 --attack fgsm").stderr + call("--eps 0.1").stderr
+        assert "all are taken" not in usual
+        assert "more than once" not in usual

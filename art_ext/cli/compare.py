@@ -33,17 +33,20 @@ def compare(
     with explained():
         from art_ext.evaluation.analysis import compare as comparing
         from art_ext.evaluation.analysis.records import load_run
-        from art_ext.storage.store import store_of
+        from art_ext.storage.store import LocalStore, store_of
 
         writers = {".csv": comparing.to_csv, ".json": comparing.to_json}
         suffix = os.path.splitext(out or "")[1]
         if out is not None and suffix not in writers:
             raise ValueError(f"out must end in .csv or .json, got {out}")
+        folder, name = os.path.split(out or "")  # of a URL too
+        target = store_of(folder)
+        if isinstance(target, LocalStore) and not target.path.is_dir():
+            raise ValueError(f"out needs a folder that exists, but there is no {target.path}")
         runs = [load_run(folder) for folder in (first, second)]
         found = comparing.compare(*runs)
         names = next((own for one in runs if (own := one.run["data"]["class_names"])), None)
-        typer.echo(f"A: {first}\nB: {second}\n")
-        typer.echo(comparing.to_text(found, most, ids=ids, names=names))
         if out is not None:
-            folder, name = os.path.split(out)  # of a URL too
-            store_of(folder).write(name, writers[suffix](found).encode("utf-8"))
+            target.write(name, writers[suffix](found).encode("utf-8"))
+        typer.echo(f"A: {first}\nB: {second}\n")
+        typer.echo(comparing.to_text(found, most, ids=ids, names=names, kept=out))

@@ -24,7 +24,8 @@ def docs(
     page: Annotated[
         str | None,
         typer.Argument(
-            help="Name of a page, such as rays. Without it all pages are listed.",
+            help="Name of a page, such as rays, or of a folder, such as attacks/. Without it all"
+            " pages are listed.",
             autocompletion=lambda incomplete: [
                 name for name in pages() if name.startswith(incomplete)
             ],
@@ -33,7 +34,7 @@ def docs(
 ) -> None:
     """Print a page of the documentation, or list all pages with one line each."""
     with explained():
-        text = listing() if page is None else read(page)
+        text = listing(page) if page is None or _is_folder(page) else read(page)
         if sys.stdout.isatty():
             pydoc.pager(text)
         else:
@@ -58,27 +59,54 @@ def read(name: str) -> str:
     """Return the Markdown of a page, without its comments.
 
     Args:
-        name: stem of the page's file. Its folder and ``.md`` may be there too.
+        name: stem of the page's file, with ``-`` or ``_`` between words. Its folder and ``.md`` may
+            be there too.
 
     Raises:
         ValueError: for an unknown page, with the nearest name.
     """
     known = pages()
-    stem = re.sub(r"\.md$", "", name.strip().replace("\\", "/").rpartition("/")[2]).lower()
+    stem = re.sub(r"\.md$", "", _plain(name).rpartition("/")[2])
     if stem not in known:
         from art_ext.core.checks import nearest
 
         raise ValueError(
-            f"unknown page {name!r}{nearest(stem, known)}. art-ext docs lists all pages"
+            f"unknown page {name!r}{nearest(stem, {*known, *_folders()})}. art-ext docs lists all"
+            " pages"
         )
     text = known[stem].read_text(encoding="utf-8")
     return re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL).strip()
 
 
-def listing() -> str:
-    """Return the list of pages by folder, with the first sentence of each."""
+def _plain(name: str) -> str:
+    """Return a name as files of pages are written: small letters, and a dash between words."""
+    return name.strip().replace("\\", "/").replace("_", "-").rstrip("/").lower()
+
+
+def _is_folder(name: str) -> bool:
+    """Return True for a folder of pages, unless a page has that name and no slash ends it."""
+    ends = name.strip().endswith(("/", "\\"))
+    return _plain(name).removeprefix("docs/") in _folders() and (
+        ends or _plain(name) not in pages()
+    )
+
+
+def _folders() -> set[str]:
+    """Return the folders of pages."""
+    return {path.relative_to(folder()).parent.as_posix() for path in pages().values()} - {"."}
+
+
+def listing(within: str | None = None) -> str:
+    """Return the list of pages by folder, with the first sentence of each.
+
+    Args:
+        within: a folder, which is listed alone. None: all.
+    """
     lines = []
     known = pages()
+    if within is not None:
+        own = folder() / _plain(within).removeprefix("docs/")
+        known = {name: path for name, path in known.items() if path.parent == own}
     width = max(map(len, known))
     before = None
     for name, path in known.items():

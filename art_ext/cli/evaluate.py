@@ -19,7 +19,7 @@ from art_ext.cli.shared import (
     shard_and_device,
     with_options,
 )
-from art_ext.cli.showing import show, watching
+from art_ext.cli.showing import note_reading, show, watching
 from art_ext.cli.sources import model_sources, tell_training_defaults, training_defaults
 from art_ext.configuration.data import data_keywords, recorded, samples_wanted
 from art_ext.configuration.evaluation import EvaluationConfig, evaluation_toml, resolve_evaluation
@@ -64,9 +64,9 @@ def evaluate(context: typer.Context, **options: Any) -> None:
 
         # before anything that takes time
         require_report()
-        if config.figure is not None:
-            check_figure(config.figure, overwrite=config.overwrite)
         store = store_of(config.out)
+        if config.figure is not None:
+            check_figure(config.figure, overwrite=config.overwrite, made=store)
         check_place(store, "out must name a folder")
         store.names()  # an object store answers, or tells what is missing
         write = partial(_write_config, config.out, evaluation_toml(config))
@@ -211,9 +211,7 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
     engine_args = parse_arguments(config.engine_args or "", "engine-args")
     here = device_of_driver(config.device, config.engine)
     models, samples, of_detectors = _load(replace(config, device=here))
-    note = getattr(samples, "note", "")
-    if note and not config.quiet:
-        typer.echo(note, err=True)
+    note_reading(watcher, samples, config.n, EvaluationConfig.n)
     return run(
         models,
         samples,

@@ -59,12 +59,13 @@ def report(
         from art_ext.storage.store import store_of
 
         least = parse_fail_under(fail_under)
-        picture = None if figure is None else check_figure(figure, overwrite=overwrite)
-
         if out is None and len(folders) > 1:
             raise ValueError(f"a report on {len(folders)} runs needs --out FOLDER")
         stores = [store_of(folder) for folder in folders]
         target = stores[0] if out is None else store_of(out)
+        picture = None
+        if figure is not None:
+            picture = check_figure(figure, overwrite=overwrite, made=target)
         if target.path not in [store.path for store in stores]:
             _check(target, overwrite)
         elif len(folders) > 1:

@@ -13,6 +13,7 @@ from art_ext.cli.shared import is_first_process, judge
 from art_ext.cli.terminal import fitted_markdown
 
 if TYPE_CHECKING:
+    from art_ext.data import Samples
     from art_ext.evaluation import Outcome, Watcher
     from art_ext.evaluation.execution.estimate import Estimate
     from art_ext.evaluation.execution.progress import RunState
@@ -99,6 +100,10 @@ def watching(
         def clean(self, model: str, accuracy: float) -> None:
             typer.echo(f"{model}: clean accuracy {100 * accuracy:.1f} %")
 
+        def note(self, text: str) -> None:
+            if first:
+                typer.echo(text, err=True)
+
         def planned(self, estimate: Estimate) -> None:
             super().planned(estimate)
             if first and not dry_run:
@@ -127,6 +132,21 @@ def watching(
         yield bar
     finally:
         bar.close()
+
+
+def note_reading(watcher: Watcher, samples: Samples, wanted: str | int, default: str | int) -> None:
+    """Say in a line how samples were read, and in another one that there are fewer than wanted.
+
+    Args:
+        watcher: that is told.
+        samples: of the run.
+        wanted: number of samples that was given, or all.
+        default: of the option. There is no note on it.
+    """
+    if note := getattr(samples, "note", ""):
+        watcher.note(note)
+    if wanted not in (default, "all", len(samples)):
+        watcher.note(f"n {wanted}: {samples.name} holds {len(samples):,}, and all are taken")
 
 
 def show(outcome: Outcome, quiet: bool, least: float | None = None) -> None:

@@ -80,7 +80,10 @@ class EvaluationConfig(DataOptions):
         shown="8/255",
     )
     max_queries: int = option(
-        10_000, "Most queries per sample, for attacks that need labels or scores."
+        10_000,
+        "Most queries per sample, for attacks that need labels or scores. A panel that sets its own"
+        " value keeps it (rays of quick: 200, of standard: 1500): change that by --attack-args"
+        " rays.max_queries=300.",
     )
     n: str | int = option(1000, "Take the first n samples, or all.")
     norm: str = option("linf", shared.NORM)

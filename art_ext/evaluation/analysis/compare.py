@@ -324,7 +324,12 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 
 def to_text(
-    comparison: Comparison, most: int, *, ids: bool = False, names: Sequence[str] | None = None
+    comparison: Comparison,
+    most: int,
+    *,
+    ids: bool = False,
+    names: Sequence[str] | None = None,
+    kept: str | None = None,
 ) -> str:
     """Return the comparison as text: a table of all pairs, then at most ``most`` disagreements.
 
@@ -333,13 +338,15 @@ def to_text(
         most: number of disagreements to list.
         ids: True to add the ids of the samples. Default: False.
         names: of the classes. None: their numbers.
+        kept: file that holds all disagreements. None: there is none.
     """
     found = comparison.disagreements
     parts = [_pairs_as_text(comparison.pairs), *comparison.notes]
     if found[:most]:
         parts += ["", _disagreements_as_text(found[:most], ids, names)]
     if len(found) > most:
-        parts.append(f"{counted(len(found) - most, 'more disagreement')}: --out FILE.csv keeps all")
+        where = "--out FILE.csv keeps all" if kept is None else f"all are in {kept}"
+        parts.append(f"{counted(len(found) - most, 'more disagreement')}: {where}")
     return "\n".join(parts)
 
 

@@ -240,6 +240,9 @@ class Watcher:
     def clean(self, model: str, accuracy: float) -> None:
         """Clean accuracy of a model on this process's samples."""
 
+    def note(self, text: str) -> None:
+        """Line on an option that a run takes otherwise than one may expect, before it begins."""
+
     def planned(self, estimate: Estimate) -> None:
         """Rows and time that the run takes at most, before its first attack."""
 

@@ -20,6 +20,7 @@ from art_ext.core.geometry import norm_name
 from art_ext.core.keywords import public
 from art_ext.core.oracle import Model
 from art_ext.core.streams import resolve_seed
+from art_ext.core.wording import radius
 from art_ext.data import Dataset, Samples
 from art_ext.data.lazy import check_repeatable
 from art_ext.evaluation.analysis.records import require_report
@@ -65,11 +66,13 @@ from art_ext.evaluation.panel.detectors import digests, plan_detectors
 from art_ext.evaluation.panel.forms import declared_by_heads, in_forms, oblivious
 from art_ext.evaluation.panel.members import find_attack
 from art_ext.evaluation.panel.panels import (
+    MAX_QUERIES,
     MODES,
     Panel,
     assign_arguments,
     check_member_names,
     find_panel,
+    own_budgets,
 )
 from art_ext.evaluation.panel.resources import AnyGenerator, note_unused, resources_of, source_of
 from art_ext.evaluation.panel.user_attacks import name_of
@@ -94,7 +97,7 @@ def evaluate(
     mode: str | None = None,
     attack_args: Mapping[str, Mapping[str, Any]] | None = None,
     targeted: str | int | None = None,
-    max_queries: int = 10_000,
+    max_queries: int = MAX_QUERIES,
     norm: str = "linf",
     stop_on_success: bool | None = None,
     outputs: str | None = None,
@@ -160,7 +163,7 @@ def evaluate(
             other than its label), ``"least-likely"`` (lowest clean score), or one class for all.
             Samples that are misclassified or whose label is the target are not attacked then.
         max_queries: most forward rows per sample, for our attacks with labels or scores that have
-            no ``max_queries`` in ``attack_args``.
+            no ``max_queries`` in ``attack_args``. A value that a panel sets wins over it.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``, in any usual spelling (``np.inf``, ``"L2"``, 1).
         stop_on_success: True: RayS stops on a sample at its first success. None: True for a single
             eps, False for several, which one run of the attack then serves together.
@@ -333,6 +336,8 @@ def evaluate(
         run["identity"] |= {**fitting.identity, **digests(planned)}
     if left_out := declared.left_out(adaptive):
         run["left_out"] = left_out
+    for note in (*own_budgets(panel, attack_args, max_queries), *_repeated(eps)):
+        (watcher or Watcher()).note(note)
     folder = RunFolder(out, run)
     first, step = shard or (0, 1)
     numbers = list(range(len(folder.chunks)))[first::step]
@@ -448,6 +453,15 @@ def _panel(
         one if isinstance(one, Attack) else find_attack(one, named[name_of(one)]) for one in attacks
     ]
     return "custom", members, mode or "independent", None
+
+
+def _repeated(eps: float | Sequence[float]) -> list[str]:
+    """Return a line that names the radii that were given more than once."""
+    given = [float(one) for one in eps] if isinstance(eps, Sequence) else []
+    twice = [radius(one) for one in dict.fromkeys(given) if given.count(one) > 1]
+    return (
+        [f"eps {', '.join(twice)} was given more than once, and is attacked once"] if twice else []
+    )
 
 
 def _begun_with(run: Mapping[str, Any] | None, part: str, name: str) -> int | None:

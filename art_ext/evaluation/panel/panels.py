@@ -29,6 +29,7 @@ from art_ext.evaluation.panel.members import find_attack
 from art_ext.evaluation.panel.user_attacks import name_of
 
 MODES = ("cascade", "independent")
+MAX_QUERIES = 10_000  # of a run, by default
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,32 @@ PANELS = {
         ),
     )
 }
+
+
+def own_budgets(
+    panel: str | os.PathLike[str] | Panel | None,
+    arguments: Mapping[str, Mapping[str, Any]] | None,
+    max_queries: int,
+) -> list[str]:
+    """Return a line on each attack whose budget a panel sets, where the run has another one.
+
+    Args:
+        panel: as of ``evaluate``.
+        arguments: of attacks, by the names of the members.
+        max_queries: of the run. There is no line on its default.
+    """
+    if panel is None or max_queries == MAX_QUERIES:
+        return []
+    found = panel if isinstance(panel, Panel) else find_panel(panel)
+    given = {name.casefold() for name, more in (arguments or {}).items() if "max_queries" in more}
+    return [
+        f"panel {found.name}: {member.label} keeps its own max_queries"
+        f" {member.arguments['max_queries']:,}. --attack-args"
+        f" {member.label}.max_queries={max_queries} changes it"
+        for member in found.members
+        if member.arguments.get("max_queries", max_queries) != max_queries
+        and member.label.casefold() not in given
+    ]
 
 
 def find_panel(name: str | os.PathLike[str]) -> Panel:

@@ -19,6 +19,7 @@ from art_ext.evaluation.analysis.table import Verdict, decisive, percent
 from art_ext.evaluation.report import labels, svg
 from art_ext.evaluation.report.canvas import INK, RUNS, SOFT, STYLE, listed, short
 from art_ext.evaluation.report.painting import paint
+from art_ext.storage.store import LocalStore, Store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,11 +64,12 @@ def write_figure(material: Material, place: Path) -> None:
     place.write_bytes(content)
 
 
-def check_figure(path: str | Path, *, overwrite: bool = False) -> Path:
+def check_figure(path: str | Path, *, overwrite: bool = False, made: Store | None = None) -> Path:
     """Return the path of a card that can be written.
 
     Args:
         path: wanted file.
+        made: folder that the command makes before the card is written. None: there is none.
         overwrite: True to accept any file that exists.
 
     Raises:
@@ -75,9 +77,12 @@ def check_figure(path: str | Path, *, overwrite: bool = False) -> Path:
             card.
     """
     place = Path(path)
+    if not place.name:
+        raise ValueError("figure must end in .png or .svg, got no name of a file")
     if place.suffix.lower() not in SUFFIXES:
         raise ValueError(f"figure must end in .png or .svg, got {str(path)!r}")
-    if not place.parent.is_dir():
+    makes = isinstance(made, LocalStore) and made.path.resolve() == place.parent.resolve()
+    if not (place.parent.is_dir() or makes):
         raise ValueError(f"figure needs a folder that exists, but there is no {place.parent}")
     if place.is_dir():
         raise ValueError(f"figure must name a file, but {place} is a folder")

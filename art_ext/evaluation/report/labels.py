@@ -60,7 +60,7 @@ def grid(right: float, least: int = 250) -> np.ndarray:
 
 
 def stops(right: float, eps: Sequence[float]) -> np.ndarray:
-    """Return the radii that can be asked for: round numbers and the attacked eps.
+    """Return the radii that the readout offers: round numbers and the attacked eps.
 
     Round numbers beside an eps are left out, so that a pointer at its mark finds the eps.
     """
