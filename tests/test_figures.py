@@ -16,15 +16,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
-from art_ext.core.wording import radius
+from art_ext.core.wording import one_line, radius
 from art_ext.evaluation import figure
 from art_ext.evaluation.analysis.blocks import WORST_CASE, blocks_of
 from art_ext.evaluation.analysis.curves import Curve, curves, to_csv, value_at
 from art_ext.evaluation.analysis.finding import Finding
 from art_ext.evaluation.report import card, charts, labels, plots, svg
-from art_ext.evaluation.report.canvas import listed
+from art_ext.evaluation.report.canvas import legible, listed
 from art_ext.evaluation.report.material import Material
 from art_ext.evaluation.report.page import render
 
@@ -166,7 +168,7 @@ def test_labels_have_short_lines(name: str) -> None:
         assert 1 <= len(found) <= lines
         assert max(map(len, found)) <= labels.LETTERS
         if "…" not in "".join(found):
-            assert "".join(found) == name
+            assert "".join(found) == one_line(name)
 
 
 def test_names_break_where_their_parts_end() -> None:
@@ -406,3 +408,30 @@ def test_a_file_of_the_user_is_replaced_on_demand(named: Any, tmp_path: Path) ->
     (tmp_path / "mine.png").write_bytes(b"mine")
     figure(named, tmp_path / "mine.png", overwrite=True)
     assert Image.open(tmp_path / "mine.png").size == (2400, 1350)
+
+
+ODD_NAMES = ("line\nbreak\ttab", "مرحبا 模型 \U0001f600")
+
+
+def test_names_that_no_font_holds_are_drawn_without_a_warning(
+    make_run: Any, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    one = make_run({name: {f"attack of\n{name}": {0.1: {1, 2}}} for name in ODD_NAMES})
+    place = tmp_path / "card.svg"
+    figure(one, place)
+    plots.draw(Material([one]))
+    assert [str(own.message) for own in recwarn] == []
+    assert not re.search(r"[\t\x1b]", place.read_text(encoding="utf-8"))
+    drawn = card._draw(Material([one]))
+    texts = {text.get_text() for text in drawn.findobj(Text)}
+    assert "line break tab" in texts
+    assert any(re.fullmatch("مرحبا [?]{2} .", text) for text in texts), "of the model"
+    told = ElementTree.parse(place).getroot()[0].text  # noqa: S314
+    assert all(" ".join(name.split()) in told for name in ODD_NAMES)
+
+
+def test_letters_that_the_font_holds_are_kept() -> None:
+    drawn = Figure()
+    drawn.suptitle("größer β → é\n2")
+    legible(drawn)
+    assert drawn.get_suptitle() == "größer β → é\n2"

@@ -11,7 +11,7 @@ import typer
 from art_ext.cli.shared import command_values, explained, given_values, with_options
 from art_ext.cli.showing import watching
 from art_ext.cli.sources import model_sources
-from art_ext.cli.terminal import fitted_markdown
+from art_ext.cli.terminal import fitted_markdown, say
 from art_ext.configuration.data import data_keywords, samples_wanted
 from art_ext.configuration.limits import LimitsConfig, limits_toml, resolve_limits
 from art_ext.configuration.parsing import parse_arguments, parse_value
@@ -149,10 +149,10 @@ def _show(found: Limits, config: LimitsConfig) -> None:
         typer.echo(f"{heading}\n{fitted_markdown(text, KEPT)}\n")
     for sentence in found.verdicts:
         if LOWER_ESTIMATE not in sentence:  # those on bounds stand in the table
-            typer.echo(sentence)
+            say(sentence)
     for warning in found.warnings:
         if warning.level == "warning" or not config.quiet:
-            typer.echo(warning.line, err=True)
+            say(warning.line, err=True)
     if not config.quiet:
         typer.echo(f"report: {config.out.rstrip('/')}/index.html")
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import typer
+from art_ext.cli.terminal import say
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -39,7 +39,7 @@ class Line:
             return
         self._shown = now
         if not self._terminal:
-            typer.echo(f"{100 * state.share:.0f} %, {described(state)}", err=True)
+            say(f"{100 * state.share:.0f} %, {described(state)}", err=True)
             return
         if self._bar is None:
             from tqdm import tqdm
@@ -57,9 +57,9 @@ class Line:
 
 def described(state: RunState) -> str:
     """Return the time left, what runs, and the robust accuracy that is left, as text."""
-    from art_ext.core.wording import duration
+    from art_ext.core.wording import duration, one_line
 
     parts = [f"{duration(state.left)} left", state.current]
     if state.robust is not None:
         parts.append(f"robust <= {100 * state.robust:.1f} %")
-    return ", ".join(filter(None, parts))
+    return one_line(", ".join(filter(None, parts)))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from art_ext.cli.completion import completion
+from art_ext.cli.terminal import say
 from art_ext.configuration import shared
 from art_ext.configuration.options import Option, default_of, kind_of, options_of
 from art_ext.configuration.parsing import parse_share
@@ -145,7 +146,7 @@ def judge(found: Sequence[Verdict], least: float | None) -> None:
 
     failed = [] if least is None else below(found, least)
     for sentence in failed:
-        typer.echo(f"fail-under: {sentence}", err=True)
+        say(f"fail-under: {sentence}", err=True)
     if failed:
         raise typer.Exit(1)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from art_ext.cli.shared import is_first_process, judge
-from art_ext.cli.terminal import fitted_markdown
+from art_ext.cli.terminal import fitted_markdown, say
 
 if TYPE_CHECKING:
     from art_ext.data import Samples
@@ -61,15 +61,15 @@ def watching(
 
         def service(self, model: str, rows: int | None, cost: float | None) -> None:
             if rows is None or cost is None:
-                typer.echo(f"{model}: an attack has no bound on the rows that it sends", err=True)
+                say(f"{model}: an attack has no bound on the rows that it sends", err=True)
                 return
             paid = f", cost at most {cost:.6g}" if cost else ""
-            typer.echo(f"{model}: at most {rows:,} rows to send{paid}, but for retries", err=True)
+            say(f"{model}: at most {rows:,} rows to send{paid}, but for retries", err=True)
 
         def planned(self, estimate: Estimate) -> None:
             if dry_run:
                 for line in estimate.lines():
-                    typer.echo(line)
+                    say(line)
 
         def start(self, model: str, attack: str, eps: float, samples: int) -> None:
             self.begin()
@@ -95,10 +95,10 @@ def watching(
         steps: tqdm[Any] | None = None  # of the units of a run on limits
 
         def training(self, model: str, samples: int) -> None:
-            typer.echo(f"{model}: training on {counted(samples, 'sample')}", err=True)
+            say(f"{model}: training on {counted(samples, 'sample')}", err=True)
 
         def clean(self, model: str, accuracy: float) -> None:
-            typer.echo(f"{model}: clean accuracy {100 * accuracy:.1f} %")
+            say(f"{model}: clean accuracy {100 * accuracy:.1f} %")
 
         def note(self, text: str) -> None:
             if first:
@@ -108,7 +108,7 @@ def watching(
             super().planned(estimate)
             if first and not dry_run:
                 for line in estimate.lines()[-1 if brief else 0 :]:
-                    typer.echo(line, err=True)
+                    say(line, err=True)
                 self.line = Line()
 
         def run(self, state: RunState) -> None:
@@ -167,13 +167,13 @@ def show(outcome: Outcome, quiet: bool, least: float | None = None) -> None:
         return
     typer.echo(fitted_markdown(to_text(outcome.rows), KEPT))
     for sentence in lines(outcome.verdicts):
-        typer.echo(sentence)
+        say(sentence)
     for model, mean in outcome.transfer.items():
         share = "unknown" if mean is None else f"{100 * mean:.1f} %"
-        typer.echo(f"transfer between members of {model}: {share}, mean off the diagonal")
+        say(f"transfer between members of {model}: {share}, mean off the diagonal")
     for finding in outcome.warnings:
         if finding.level == "warning" or not quiet:
-            typer.echo(finding.line, err=True)
+            say(finding.line, err=True)
     if not quiet:
-        typer.echo(f"report: {outcome.folder / 'index.html'}")
+        say(f"report: {outcome.folder / 'index.html'}")
     judge(outcome.verdicts, least)

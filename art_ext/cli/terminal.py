@@ -21,6 +21,15 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns
 
 
+def say(text: str, err: bool = False) -> None:
+    """Print a text as one line, whatever the names in it hold."""
+    import typer
+
+    from art_ext.core.wording import one_line
+
+    typer.echo(one_line(text), err=err)
+
+
 def fitted(lines: Sequence[Line], keep: Collection[str], join: Callable[[Line], str]) -> str:
     """Return a table of which no line is wider than the terminal.
 

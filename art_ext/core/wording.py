@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
 
@@ -33,6 +34,24 @@ def radius(eps: float) -> str:
     if float(short) != eps and math.isclose(levels / 255, eps, rel_tol=1e-9):
         return f"{levels}/255"
     return short if float(short) == eps else f"{eps:.4g}"
+
+
+def one_line(text: str) -> str:
+    """Return a text with spaces in place of control characters and ends of lines."""
+    if text.isprintable():
+        return text
+    return "".join(
+        " " if unicodedata.category(letter) in ("Cc", "Zl", "Zp") else letter for letter in text
+    )
+
+
+def shortened(name: str, letters: int) -> str:
+    """Return a name in one line of at most so many letters. An ellipsis is in the middle."""
+    name = one_line(name)
+    if len(name) <= letters:
+        return name
+    half = letters // 2
+    return f"{name[:half]}…{name[half + 1 - letters :]}"
 
 
 def class_name(label: int, names: Sequence[str] | None) -> str:

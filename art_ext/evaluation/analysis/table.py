@@ -16,7 +16,7 @@ from art_ext.core.geometry import DISTORTIONS, exact_mean
 from art_ext.core.metrics import adbd, clean_accuracy, query_statistics
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.result import AttackResult
-from art_ext.core.wording import radius
+from art_ext.core.wording import one_line, radius, shortened
 from art_ext.evaluation.analysis.blocks import (
     Blocks,
     Key,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNKNOWN = "-"
+LETTERS = 40  # of a name in a table of the terminal
 HEADS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "L-inf"}
 DIGITS = {"l0": 1, "l1": 3, "l2": 3, "linf": 4}  # after the point, of mean distortions
 
@@ -522,9 +523,9 @@ def to_text(rows: Sequence[Row]) -> str:
     ]
     cells = [
         [
-            row.model,
+            shortened(row.model, LETTERS),
             percent(row.clean_accuracy),
-            row.attack,
+            shortened(row.attack, LETTERS),
             radius(row.eps),
             percent(row.robust_accuracy),
             percent(row.rejection_accuracy),
@@ -566,6 +567,7 @@ def aligned(heads: Sequence[str], cells: Sequence[Sequence[str]], words: Sequenc
         cells: line by line.
         words: the columns of words, aligned left. Numbers are aligned right.
     """
+    cells = [[one_line(cell) for cell in line] for line in cells]
     widths = [max(len(line[column]) for line in (heads, *cells)) for column in range(len(heads))]
 
     def line(values: Sequence[str]) -> str:

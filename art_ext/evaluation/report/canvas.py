@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from art_ext.core.wording import one_line
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -110,6 +113,7 @@ class Canvas:
 
 def to_png(figure: Figure, **options: Any) -> bytes:
     """Content of a PNG file of the figure. Options are passed on to Pillow."""
+    legible(figure)
     engine = figure.get_layout_engine()
     # once: savefig would lay the figure out twice, which takes longer than to draw it
     if engine is not None:
@@ -120,8 +124,40 @@ def to_png(figure: Figure, **options: Any) -> bytes:
     return content.getvalue()
 
 
+def legible(figure: Figure) -> None:
+    """Replace what the fonts of a figure cannot draw by question marks, in all of its texts."""
+    from matplotlib.text import Text
+
+    texts: Any = figure.findobj(Text)
+    for text in texts:
+        own = text.get_text()
+        known = _drawable(text.get_fontweight())
+        drawn = "".join(one if one == "\n" or ord(one) in known else "?" for one in own)
+        if drawn != own:
+            text.set_text(drawn)
+
+
+@cache
+def _drawable(weight: str | int) -> frozenset[int]:
+    """Return the letters that matplotlib's fonts of a weight hold."""
+    from matplotlib import rcParams
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    found: set[int] = set()
+    style: Any = rcParams
+    for family in style["font.family"]:
+        for name in style.get(f"font.{family}", [family]):
+            try:
+                path = findfont(FontProperties(family=name, weight=weight), "ttf", None, False)
+            except ValueError:  # it is not installed
+                continue
+            found |= set(get_font(path).get_charmap())
+    return frozenset(found)
+
+
 def short(name: str, length: int) -> str:
-    """Name cut to at most ``length`` letters."""
+    """Name in one line, cut to at most ``length`` letters."""
+    name = one_line(name)
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 

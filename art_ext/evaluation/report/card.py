@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from art_ext.core.wording import class_name, counted, radius
+from art_ext.core.wording import class_name, counted, one_line, radius
 from art_ext.evaluation.analysis.blocks import NORMS
 from art_ext.evaluation.analysis.coverage import kinds, not_covered
 from art_ext.evaluation.analysis.table import Verdict, decisive, percent
 from art_ext.evaluation.report import labels, svg
-from art_ext.evaluation.report.canvas import INK, RUNS, SOFT, STYLE, listed, short
+from art_ext.evaluation.report.canvas import INK, RUNS, SOFT, STYLE, legible, listed, short
 from art_ext.evaluation.report.painting import paint
 from art_ext.storage.store import LocalStore, Store
 
@@ -99,7 +99,7 @@ def check_figure(path: str | Path, *, overwrite: bool = False, made: Store | Non
 
 def facts(material: Material) -> list[str]:
     """Return the facts of a card as sentences."""
-    return [
+    told = [
         f"{MARK}: {_data(material)}",
         *(
             f"{verdict.model}: {_share(one, verdict)}, {_interval(verdict)}. Clean accuracy"
@@ -109,6 +109,7 @@ def facts(material: Material) -> list[str]:
         *(f"{head}: {', '.join(names)}" if names else head for head, names in _noted(material)),
         small_print(material),
     ]
+    return list(map(one_line, told))
 
 
 def _data(material: Material) -> str:
@@ -239,6 +240,7 @@ def _draw(material: Material) -> Figure:
     for number, example in enumerate(shown):
         _example(page, example, MARGIN + number * (2 * SIDE + 14))
     _text(page, MARGIN, HEIGHT - 26, short(small_print(material), 150), 14, SOFT)
+    legible(card)
     return card
 
 
@@ -318,7 +320,9 @@ def _text(
     page: Axes, x: float, y: float, text: str, size: float, colour: str, bold: bool = False
 ) -> None:
     weight = "bold" if bold else "normal"
-    page.text(x, y, text, fontsize=size * 0.72, color=colour, fontweight=weight, va="baseline")
+    page.text(
+        x, y, one_line(text), fontsize=size * 0.72, color=colour, fontweight=weight, va="baseline"
+    )
 
 
 # ---- files

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from art_ext.core.wording import one_line, shortened
 from art_ext.evaluation.report.svg import HEIGHT, UNITS, Drawn, Scale
 
 LINE = 14.0  # pixels, height of a line of a label
@@ -75,6 +76,7 @@ def wrapped(name: str, lines: int = 2, letters: int = LETTERS) -> tuple[str, ...
 
     Letters in the middle are left out if it is too long.
     """
+    name = one_line(name)
     pieces: list[str] = []
     for letter in name:
         if not pieces or pieces[-1][-1] in "_:/- " or len(pieces[-1]) >= letters:
@@ -89,8 +91,7 @@ def wrapped(name: str, lines: int = 2, letters: int = LETTERS) -> tuple[str, ...
     if len(found) <= lines:
         return tuple(found)
     if lines == 1:
-        half = letters // 2
-        return (f"{name[:half]}…{name[-(letters - half - 1) :]}",)
+        return (shortened(name, letters),)
     return (*found[: lines - 1], f"…{name[-(letters - 1) :]}")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from art_ext.core.wording import one_line
 from art_ext.evaluation.report import labels, svg
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def figure_of(charts: Sequence[Chart]) -> Figure:
         )
         paint(axes, chart)
         if len(charts) > 1:
-            axes.set_title(chart.title, fontsize=10, loc="left", pad=18)
+            axes.set_title(one_line(chart.title), fontsize=10, loc="left", pad=18)
     return figure
 
 
