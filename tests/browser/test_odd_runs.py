@@ -72,3 +72,29 @@ def test_stays_readable(odd: Path, opened: Callable[..., Any], width: int) -> No
     assert page.evaluate(BROKEN_WORDS) == []
     assert page.evaluate(CUT) == []
     assert violations(page) == []
+
+
+@pytest.mark.parametrize("width", [1280, 320])
+def test_long_names_are_short_in_captions(
+    make_run: Callable[..., Any], opened: Callable[..., Any], tmp_path: Path, width: int
+) -> None:
+    models = {f"{letter}{LETTERS}": BROKEN for letter in "xy"}
+    write_report(tmp_path, [make_run(models, nearest=("rays",))])
+    page = opened(tmp_path / "index.html", viewport={"width": width, "height": 800})
+    unfold(page)
+    (name, _) = models
+    groups = page.locator("#curve .numbers th[scope=rowgroup]")
+    assert groups.first.inner_text() == f"{name[:20]}…{name[-19:]}, worst case"
+    assert groups.first.locator("span").first.get_attribute("title") == name
+    heads = page.locator("#comparison figcaption .numbers th").all_inner_texts()
+    assert heads
+    assert max(map(len, heads)) < 70
+    for selector in (".pairs-up", ".pairs-across"):
+        told = page.locator(selector).first
+        assert len(told.inner_text()) < 60
+        assert told.locator("span").first.get_attribute("title") in models
+    page.locator("#curve .plot").first.focus()
+    assert max(map(len, page.locator(".readout b").all_inner_texts())) < 60
+    wide = "(all) => all.filter((one) => one.scrollWidth > one.clientWidth + 1).length"
+    assert page.locator("#curve .numbers .scroll").evaluate_all(wide) == 0, "a hidden column"
+    assert page.trouble == []

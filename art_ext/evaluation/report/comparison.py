@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from art_ext.core.wording import class_name, counted, radius
+from art_ext.core.wording import class_name, counted, radius, shortened
 from art_ext.evaluation.analysis.baseline import (
     CELLS,
     Against,
@@ -21,7 +21,7 @@ from art_ext.evaluation.analysis.baseline import (
 )
 from art_ext.evaluation.analysis.examples import NOT_SHOWN, Examples
 from art_ext.evaluation.analysis.records import kept_examples
-from art_ext.evaluation.analysis.table import number, percent
+from art_ext.evaluation.analysis.table import LETTERS, number, percent
 from art_ext.evaluation.report.gallery import NEAREST
 from art_ext.evaluation.report.material import Material, Section
 from art_ext.evaluation.report.pictures import Picture, Tile, are_images, make_sheet
@@ -181,12 +181,13 @@ def _grid(model: str, baseline: str, distances: Distances) -> Grid:
         share = math.log1p(int(counts[across, up])) / math.log1p(most)
         shades[max(1, math.ceil(LEVELS * share)) - 1].append(_cell(across, up))
     nothing = counts[CELLS]
+    own, base = (shortened(name, LETTERS) for name in (model, baseline))
     numbers = (
-        (f"farther for {model}", int(np.triu(counts, 1)[:CELLS, :CELLS].sum())),
-        (f"farther for {baseline}", int(np.tril(counts, -1)[:CELLS, :CELLS].sum())),
+        (f"farther for {own}", int(np.triu(counts, 1)[:CELLS, :CELLS].sum())),
+        (f"farther for {base}", int(np.tril(counts, -1)[:CELLS, :CELLS].sum())),
         ("in the same cell", int(np.trace(counts[:CELLS, :CELLS]))),
-        (f"found for {baseline} only", int(counts[:CELLS, CELLS].sum())),
-        (f"found for {model} only", int(nothing[:CELLS].sum())),
+        (f"found for {base} only", int(counts[:CELLS, CELLS].sum())),
+        (f"found for {own} only", int(nothing[:CELLS].sum())),
         ("found for neither", int(nothing[CELLS])),
     )
     end = number(distances.end, 3)
@@ -219,8 +220,8 @@ def _losses(one: Against, baseline: tuple[LoadedRun, str]) -> Losses:
             loss = _loss(lost, own, kept)
             (listed if loss.original is None else shown).append(loss)
     said = (
-        f"At eps {radius(one.eps or 0.0)} {one.model} alone loses"
-        f" {counted(one.lost_by_model, 'sample')}, {baseline[1]} alone"
+        f"At eps {radius(one.eps or 0.0)} {shortened(one.model, LETTERS)} alone loses"
+        f" {counted(one.lost_by_model, 'sample')}, {shortened(baseline[1], LETTERS)} alone"
         f" {counted(one.lost_by_baseline, 'sample')}."
     )
     return Losses(one.model, said, tuple(shown), tuple(listed))

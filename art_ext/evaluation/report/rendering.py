@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from art_ext.core.wording import counted, radius
-from art_ext.evaluation.analysis.table import number, percent
+from art_ext.core.wording import counted, radius, shortened
+from art_ext.evaluation.analysis.table import LETTERS, number, percent
 from art_ext.evaluation.report.svg import palette
 
 if TYPE_CHECKING:
@@ -121,6 +121,8 @@ def _environment() -> Environment:
         "interval": interval,
         "between": between,
         "breaks": breaks,
+        "brief": brief,
+        "shortened": shortened,
         "ended": lambda sentence: (
             sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
         ),
@@ -156,6 +158,16 @@ def breaks(text: object) -> Markup:
         )
 
     return Markup("<wbr>").join(map(marked, _PLACES.split(str(text))))
+
+
+def brief(name: str, letters: int = LETTERS) -> Markup:
+    """Return a name as HTML: of at most so many letters, with the full one as title."""
+    from markupsafe import Markup
+
+    shown = breaks(shortened(name, letters))
+    if len(name) <= letters:
+        return shown
+    return Markup('<span title="{}">{}</span>').format(name, shown)
 
 
 def _written(value: object) -> str:
