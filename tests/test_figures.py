@@ -435,3 +435,20 @@ def test_letters_that_the_font_holds_are_kept() -> None:
     drawn.suptitle("größer β → é\n2")
     legible(drawn)
     assert drawn.get_suptitle() == "größer β → é\n2"
+
+
+def test_examples_of_several_models_name_their_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.zeros((8, 8, 3))
+    monkeypatch.setattr(
+        card, "_examples", lambda one, model: iter([card.Example(pixels, None, "")])
+    )
+    names = ["m", "n" * 60]
+    verdicts = [(None, SimpleNamespace(model=name)) for name in names]
+    found = card.examples(SimpleNamespace(verdicts=verdicts))
+    assert [(own.model, own.colour) for own in found] == [(name, n) for n, name in enumerate(names)]
+    (alone,) = card.examples(SimpleNamespace(verdicts=verdicts[:1]))
+    assert alone.model == ""
+    drawn = Figure()
+    card._example(drawn.add_axes((0, 0, 1, 1)), found[1], 0)
+    told = {text.get_text(): text.get_color() for text in drawn.findobj(Text)}
+    assert told[f"{'n' * 11}…{'n' * 10}"] == svg.LIGHT[1], "as its verdict"

@@ -481,7 +481,12 @@ def test_runs_that_do_not_compare_are_shown_with_a_note(make_run: Any, tmp_path:
     other_eps = make_run({"o": {"x": {0.2: {3}}, "y": {0.2: {4}}}}, name="three")
     assert notes([first]) == []
     samples, eps, panels = notes([first, other_data, other_eps])
-    assert "differ in their samples, their norm or their targets (one, three | two)" in samples
+    assert "differ in their samples (one, three | two)" in samples
+    other_norm = make_run({"p": {"x": {0.1: {3}}}}, name="four")
+    other_norm.run["settings"] |= {"norm": "l2", "targeted": "next"}
+    assert notes([first, other_norm])[0].startswith(
+        "These runs differ in their norm and targets (one | four): "
+    )
     assert "different eps (one: 0.1; three: 0.2)" in eps
     assert "different panels (one: x; three: x, y)" in panels
     report.write_report(tmp_path, [first, other_data, other_eps])

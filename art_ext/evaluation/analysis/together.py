@@ -103,11 +103,14 @@ def comparable(loaded: Sequence[LoadedRun]) -> list[list[LoadedRun]]:
         return [list(loaded)]
     groups: dict[tuple[Any, ...], list[LoadedRun]] = {}
     for one in loaded:
-        ids = np.unique(fingerprints(one.blocks).to_numpy()).tobytes()
-        groups.setdefault(
-            (ids, one.run["settings"]["norm"], one.run["settings"]["targeted"]), []
-        ).append(one)
+        groups.setdefault(_conditions(one), []).append(one)
     return list(groups.values())
+
+
+def _conditions(one: LoadedRun) -> tuple[Any, ...]:
+    """Return samples, norm and targets of a run. Runs with the same are comparable."""
+    ids = np.unique(fingerprints(one.blocks).to_numpy()).tobytes()
+    return (ids, one.run["settings"]["norm"], one.run["settings"]["targeted"])
 
 
 def describe(run: Mapping[str, Any]) -> str:
@@ -150,9 +153,15 @@ def notes(loaded: Sequence[LoadedRun]) -> list[str]:
     groups = comparable(loaded)
     if len(groups) > 1:
         listed = " | ".join(", ".join(one.folder.name for one in group) for group in groups)
+        each = zip(*(_conditions(group[0]) for group in groups), strict=True)
+        differ = [
+            name
+            for name, own in zip(("samples", "norm", "targets"), each, strict=True)
+            if len(set(own)) > 1
+        ]
         found.append(
-            f"These runs differ in their samples, their norm or their targets ({listed}): numbers"
-            " of different groups are not comparable."
+            f"These runs differ in their {' and '.join(differ)} ({listed}): numbers of different"
+            " groups are not comparable."
         )
     for group in groups:
         radii = {tuple(one.run["settings"]["eps"]) for one in group}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from textwrap import wrap
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from art_ext.core.wording import class_name, counted, one_line, radius
+from art_ext.core.wording import class_name, counted, one_line, radius, shortened
 from art_ext.evaluation.analysis.blocks import NORMS
 from art_ext.evaluation.analysis.coverage import kinds, not_covered
 from art_ext.evaluation.analysis.table import Verdict, decisive, percent
@@ -51,11 +51,16 @@ LEVELS = (1, 4, 8, 16)  # steps of a colour in 255, tried until the file is smal
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """An original, the nearest adversarial that was found for it, and what is said below them."""
+    """An original, the nearest adversarial that was found for it, and what is said below them.
+
+    Of several models, ``model`` and ``colour`` tell whose it is.
+    """
 
     original: np.ndarray
     adversarial: np.ndarray | None
     text: str
+    model: str = ""
+    colour: int = 0
 
 
 def write_figure(material: Material, place: Path) -> None:
@@ -181,8 +186,8 @@ def examples(material: Material) -> list[Example]:
     shown = material.verdicts[:MOST_VERDICTS]
     each = MOST_EXAMPLES // max(1, len(shown))
     return [
-        example
-        for one, verdict in shown
+        replace(example, model=verdict.model if len(shown) > 1 else "", colour=number)
+        for number, (one, verdict) in enumerate(shown)
         for example, _ in zip(_examples(one, verdict.model), range(each), strict=False)
     ]
 
@@ -314,6 +319,8 @@ def _example(page: Axes, example: Example, left: int) -> None:
         )
     page.set(xlim=(0, WIDTH), ylim=(HEIGHT, 0))
     _text(page, left, EXAMPLES_TOP + SIDE + 22, short(example.text, 26), 14, INK)
+    colour = svg.LIGHT[example.colour]
+    _text(page, left, EXAMPLES_TOP + SIDE + 42, shortened(example.model, 22), 14, colour, True)
 
 
 def _text(
