@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -38,7 +39,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Rows and time of a run at most, where no sample ends early.
+    """Rows and time of a run at most, where no sample ends early, or of what is left of it.
 
     Attributes:
         runs: in the order of the units of a chunk.
@@ -46,6 +47,8 @@ class Estimate:
         workers: that share the samples.
         times: by model, the cost of a row.
         reasons: by model, the reason why its rows were not timed.
+        ended: by the place of a run, the number of samples on which it has ended before.
+        units: units that have ended before, and all of this process.
     """
 
     runs: tuple[PlannedRun, ...]
@@ -53,9 +56,17 @@ class Estimate:
     workers: int
     times: Mapping[str, RowTime]
     reasons: Mapping[str, str]
+    ended: Mapping[int, int] = field(default_factory=dict)
+    units: tuple[int, int] = (0, 0)
 
     def lines(self) -> list[str]:
-        """Return a line for each attack, and one for all of them."""
+        """Return a line for each attack, and one for all of them.
+
+        In a run that goes on, times are those of what is left. One that is complete has one line.
+        """
+        done, whole = self.units
+        if done and done == whole:
+            return [f"{done:,} of {whole:,} units are done: nothing is left to do"]
         attacks = list(dict.fromkeys(run.attack for run in self.runs))
         found = [self._line(attack) for attack in attacks]
         reasons = [f"{model} is not timed: {reason}" for model, reason in self.reasons.items()]
@@ -64,10 +75,16 @@ class Estimate:
     @property
     def seconds(self) -> float:
         """Seconds of all attacks whose time is known, over all samples and workers."""
-        return self._seconds([run for run in self.runs if run.seconds is not None])
+        return self._seconds(None)
 
-    def _seconds(self, runs: Sequence[PlannedRun]) -> float:
-        return sum(run.seconds or 0.0 for run in runs) * self.samples / self.workers
+    def _seconds(self, attack: str | None) -> float:
+        """Return the seconds that the units of an attack still take. None: of all attacks."""
+        whole = sum(
+            (run.seconds or 0.0) * (self.samples - self.ended.get(place, 0))
+            for place, run in enumerate(self.runs)
+            if attack in (None, run.attack)
+        )
+        return whole / self.workers
 
     def _line(self, attack: str) -> str:
         runs = [run for run in self.runs if run.attack == attack]
@@ -75,7 +92,10 @@ class Estimate:
         if rows is None:
             return f"{attack}: rows and time unknown"
         unknown = any(run.seconds is None for run in runs)
-        spent = NO_TIME if unknown else f"about {duration(self._seconds(runs))}"
+        spent = NO_TIME if unknown else f"about {duration(self._seconds(attack))}"
+        left = [place for place, run in enumerate(self.runs) if run.attack == attack]
+        if all(self.ended.get(place) == self.samples for place in left):
+            spent = "done"
         return (
             f"{attack}: at most {rows.forward:,} forward and {rows.backward:,} backward rows a"
             f" sample, {spent}"
@@ -86,10 +106,14 @@ class Estimate:
         models = len({run.model for run in self.runs})
         each = f" and {models} models" if models > 1 else ""
         shared = f", shared by {counted(self.workers, 'worker')}" if self.workers > 1 else ""
+        done, units = self.units
+        begun = f"{done:,} of {units:,} units are done, the rest: " if done else ""
         whole = f"for {counted(self.samples, 'sample')}{each}{shared}"
         if len(unknown) == len({run.attack for run in self.runs}):
-            return f"in all {whole}: {NO_TIME}"
+            return f"{begun}in all {whole}: {NO_TIME}"
         without = f", without {listed(unknown)}, whose time is unknown" if unknown else ""
+        if begun:
+            return f"{begun}about {duration(self.seconds)} {whole}{without}"
         return f"in all about {duration(self.seconds)} {whole}{without}"
 
 
@@ -107,14 +131,33 @@ def _of_a_sample(runs: Sequence[PlannedRun]) -> PlannedRows | None:
     return max(by_model.values(), key=lambda rows: (rows.forward, rows.backward))
 
 
-def estimate_run(job: Job, chunks: Sequence[tuple[int, int]], workers: int = 1) -> Estimate:
+def estimate_run(
+    job: Job,
+    chunks: Mapping[int, tuple[int, int]],
+    workers: int = 1,
+    ended: Mapping[int, Collection[int]] | None = None,
+) -> Estimate:
     """Return what a run takes at most. Each model is timed on the samples of one batch.
+
+    A complete run is not timed.
 
     Args:
         job: of the run.
-        chunks: first and one past the last sample of each chunk of this process.
+        chunks: by number, first and one past the last sample of each chunk of this process.
         workers: that share the work.
+        ended: by number of the chunk, the places of the units that ended before. None: there are
+            none.
     """
+    places = Counter[int]()
+    done = 0
+    for number, (start, end) in chunks.items():
+        own = (ended or {}).get(number, ())
+        done += len(own)
+        places.update(dict.fromkeys(own, end - start))
+    units = (done, len(chunks) * len(job.attack_runs))
+    samples = sum(end - start for start, end in chunks.values())
+    if done and done == units[1]:
+        return Estimate((), samples, workers, {}, {}, places, units)
     times: dict[str, RowTime] = {}
     reasons: dict[str, str] = {}
     for name, model in job.models.items():
@@ -122,7 +165,7 @@ def estimate_run(job: Job, chunks: Sequence[tuple[int, int]], workers: int = 1) 
         if same is not None:
             times[name] = times[same]
             continue
-        found = _timed(job, model, chunks)
+        found = _timed(job, model, list(chunks.values()))
         if isinstance(found, RowTime):
             times[name] = found
         else:
@@ -131,8 +174,7 @@ def estimate_run(job: Job, chunks: Sequence[tuple[int, int]], workers: int = 1) 
         _planned(job, name, attack, radii, times.get(name))
         for name, attack, radii in job.attack_runs
     )
-    samples = sum(end - start for start, end in chunks)
-    return Estimate(runs, samples, workers, times, reasons)
+    return Estimate(runs, samples, workers, times, reasons, places, units)
 
 
 def _timed(job: Job, model: Model, chunks: Sequence[tuple[int, int]]) -> RowTime | str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from art_ext.evaluation.execution.estimate import Estimate, estimate_run
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from art_ext.evaluation.execution.work import Work
 
 LEAST = 1e-9  # seconds of a sample, so that shares are defined
-BELIEVED = 0.02  # share of a unit after which its own time counts
+PRIOR = 0.25  # of a unit: what the pace of other units weighs beside its own
+PRIOR_OF_ROWS = 0.02  # of a run: what the estimate weighs beside the pace of its rows
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,9 @@ class RunState:
         share: of the work that is done, in [0, 1]. It never falls.
         left: seconds that the rest takes, by the estimate and by what units took.
         current: what runs now, such as ``"net, rays, eps 8/255"``.
-        robust: largest robust accuracy that the finished work leaves to the model that is attacked
-            now. None: unknown.
+        robust: largest robust accuracy that the model attacked now can reach at the largest eps on
+            the samples of this process. Samples that nobody has attacked count as robust, unless
+            they are known to be misclassified. None: unknown.
     """
 
     share: float
@@ -45,8 +47,15 @@ class _Pace:
         self.took += took
         self.estimated += estimated
 
-    def ratio(self, otherwise: float = 1.0) -> float:
-        return self.took / self.estimated if self.estimated > 0 else otherwise
+    def ratio(self, prior: float, weight: float) -> float:
+        """Return seconds per estimated second, between those measured and a prior one.
+
+        Args:
+            prior: ratio to begin with.
+            weight: estimated seconds that it counts for.
+        """
+        whole = self.estimated + weight
+        return (self.took + weight * prior) / whole if whole > 0 else prior
 
 
 @dataclass
@@ -71,8 +80,10 @@ class _Unit:
 class RunProgress:
     """Progress of a process through its units, weighted by their estimated cost.
 
-    A unit that has not begun takes what earlier units of its attack took for each attacked sample.
-    Without one, it takes what its rows would at the pace of all rows so far.
+    A unit takes what units of its attack took for each attacked sample, the running one included.
+    Without one, it takes what its rows would at the pace of all rows so far. Both paces start at
+    what was known before and move away from it by the work that is done, so that a short unit
+    changes little.
 
     Args:
         estimate: of the run.
@@ -105,8 +116,12 @@ class RunProgress:
         self._parts = [1.0 for _ in places]  # share of the samples that is attacked
         self._unit: _Unit | None = None
         self._current = ""
-        self._robust: float | None = None
+        self._model = ""
+        self._failures: dict[str, dict[int, int]] = {}  # by model and number of the chunk
+        self._ended = 0  # samples of chunks that workers have ended
+        self._robust: float | None = None  # of workers
         whole = sum(self._sizes.values()) * sum(self._weights)
+        self._prior = PRIOR_OF_ROWS * whole
         self._earlier = max(whole - self._left() * estimate.workers, 0.0)
         self._share = self._earlier / whole if whole > 0 else 1.0
         self._begun = clock()
@@ -114,7 +129,7 @@ class RunProgress:
     @property
     def state(self) -> RunState:
         """The present state."""
-        return RunState(self._share, self._left(), self._current, self._robust)
+        return RunState(self._share, self._left(), self._current, self._bound())
 
     @property
     def most_queries(self) -> int:
@@ -134,7 +149,7 @@ class RunProgress:
         self._unit = _Unit(number, place, attacked, self._clock())
         self._current = current
         part = attacked / self._sizes[number]
-        model = self._estimate.runs[place].model
+        model = self._model = self._estimate.runs[place].model
         for later in range(place, len(self._parts)):
             # a later attack of a cascade is given no more samples
             if later == place or (
@@ -143,12 +158,22 @@ class RunProgress:
                 self._parts[later] = part
         self._tell()
 
-    def within(self, share: float, robust: float) -> None:
-        """Progress of the unit that runs: its share, and the robust accuracy that is left."""
+    def within(self, share: float, failures: int | None) -> None:
+        """Progress of the unit that runs.
+
+        Args:
+            share: that is done.
+            failures: samples of its chunk that are not robust, as in ``failed``. None: unknown.
+        """
         if self._unit is not None:
             self._unit.share = max(self._unit.share, min(share, 1.0))
-        self._robust = robust
+            if failures is not None:
+                self.failed(self._model, self._unit.number, failures)
         self._tell()
+
+    def failed(self, model: str, number: int, failures: int) -> None:
+        """Take in how many samples of a chunk are known not to be robust at the largest eps."""
+        self._failures.setdefault(model, {})[number] = failures
 
     def end(self, forward: int, backward: int) -> None:
         """End of the unit that runs, after so many rows."""
@@ -165,14 +190,32 @@ class RunProgress:
         self._tell()
 
     def end_chunk(self, number: int, robust: float | None) -> None:
-        """End of a chunk on a worker."""
+        """End of a chunk on a worker.
+
+        Args:
+            number: of the chunk.
+            robust: accuracy over all chunks that workers have ended, of the least robust model.
+        """
         ended = sum(self._weights[place] for place in self._waiting[number]) * self._sizes[number]
         self._waiting[number] = []
         # workers run side by side: what has ended took all of them until now
         elapsed = (self._clock() - self._begun) * self._estimate.workers
         self._rows = _Pace(elapsed, self._rows.estimated + ended)
+        self._ended += self._sizes[number]
         self._robust = robust
         self._tell()
+
+    def _bound(self) -> float | None:
+        """Return the attribute ``robust`` of the state."""
+        samples = sum(self._sizes.values())
+        if self._robust is not None:
+            return 1 - (1 - self._robust) * self._ended / samples
+        known = self._failures.get(self._model)
+        return None if known is None else 1 - sum(known.values()) / samples
+
+    def _pace(self) -> float:
+        """Return the pace of all rows."""
+        return self._rows.ratio(1.0, self._prior)
 
     def _left(self) -> float:
         """Return the seconds that are left."""
@@ -184,18 +227,25 @@ class RunProgress:
         return total / self._estimate.workers
 
     def _left_of(self, number: int, place: int) -> float:
-        pace = self._paces[place].ratio(self._rows.ratio())
+        """Return the seconds that a unit takes, or that are left of the one that runs."""
         unit = self._unit
-        if unit is None or (unit.number, unit.place) != (number, place):
-            return self._weights[place] * self._sizes[number] * self._parts[place] * pace
-        spent = self._clock() - unit.begun
-        if unit.share >= BELIEVED:
-            return spent * (1 - unit.share) / unit.share
-        return max(self._weights[place] * unit.attacked * pace - spent, 0.0)
+        runs = unit is not None and unit.place == place
+        weight, pace = self._weights[place], self._paces[place]
+        if unit is not None and runs:
+            spent = self._clock() - unit.begun
+            pace = replace(pace)
+            if unit.share > 0:  # before, nothing says how quick it is
+                pace.add(spent, weight * unit.attacked * unit.share)
+        ratio = pace.ratio(self._pace(), PRIOR * weight * self._sizes[number] * self._parts[place])
+        if unit is None or not runs or unit.number != number:
+            return weight * self._sizes[number] * self._parts[place] * ratio
+        if unit.share > 0:
+            return weight * unit.attacked * (1 - unit.share) * ratio
+        return max(weight * unit.attacked * ratio - spent, 0.0)
 
     def _tell(self) -> None:
         workers = self._estimate.workers
-        done = self._clock() - self._begun + self._earlier * self._rows.ratio() / workers
+        done = self._clock() - self._begun + self._earlier * self._pace() / workers
         whole = done + self._left()
         self._share = max(self._share, done / whole if whole > 0 else 1.0)
         self._told(self.state)
@@ -215,9 +265,11 @@ def follow(work: Work, numbers: Sequence[int], workers: int = 1) -> None:
     if all(len(ended.get(number, ())) == len(work.job.attack_runs) for number in numbers):
         return
     chunks = {number: work.folder.chunks[number] for number in numbers}
-    estimate = estimate_run(work.job, list(chunks.values()), workers)
+    estimate = estimate_run(work.job, chunks, workers, ended)
     work.watcher.planned(estimate)
     work.progress = RunProgress(estimate, chunks, ended, work.watcher.run)
+    for model, number, failures in work.failures():
+        work.progress.failed(model, number, failures)
 
 
 def _weights(estimate: Estimate) -> list[float]:

@@ -348,9 +348,11 @@ def evaluate(
     parts_of_run = [folder.chunks[number] for number in numbers]
     announce(job, parts_of_run, work.watcher, fitting, processes)
     if dry_run:
+        ended = folder.files.ended() if work.check(overwrite=False) else {}
         if watcher is not None:
-            watcher.planned(estimate_run(job, parts_of_run, 1 if crew is None else crew.number))
-        return Outcome(folder.path, [], missing=len(folder.units()))
+            parts = {number: folder.chunks[number] for number in numbers}
+            watcher.planned(estimate_run(job, parts, 1 if crew is None else crew.number, ended))
+        return Outcome(folder.path, [], missing=len(folder.units()) - sum(map(len, ended.values())))
     with closing(chosen_trackers):
         tracked = TrackedRun(chosen_trackers, folder, driver=first == 0)
         if crew is None or rebuild is None:

@@ -74,7 +74,9 @@ def run_unit(job: Job, chunk: Chunk, unit: Unit, attack: Attack, tally: Tally) -
     index = wanted.nonzero().squeeze(1)
     x = chunk.x
     begun = time.perf_counter()
-    tally.begin(index, adversarial_before(job, clean, eps))
+    # a detector judges the successes of a unit after its end
+    failed = None if job.detection is not None else ~clean.held
+    tally.begin(index, adversarial_before(job, clean, eps), failed)
     try:
         samples = x if attack.keeps_input and len(index) == len(x) else x[index]
         detector = job.detection.of(unit.model) if job.detection and attack.aware_of else None
@@ -309,16 +311,20 @@ class Tally:
         self.samples = 0
         self.successes = 0
         self.attacked = torch.zeros(0, dtype=torch.int64)
+        self.failed: Tensor | None = None
 
-    def begin(self, attacked: Tensor, adversarial: Tensor) -> None:
+    def begin(self, attacked: Tensor, adversarial: Tensor, failed: Tensor | None = None) -> None:
         """Start of the attack on a chunk.
 
         Args:
             attacked: (M,) positions of the attacked samples.
             adversarial: (K,) bool, misclassified samples and, in a cascade, those with a success of
                 an earlier attack within the largest of the radii.
+            failed: (K,) bool, samples that are known not to be robust. None: successes do not count
+                before the end.
         """
         self.attacked = attacked
+        self.failed = failed
         self.before = adversarial
         self.adversarial = adversarial.clone()
         self.done = torch.zeros(len(adversarial))
@@ -363,6 +369,7 @@ class Tally:
         self.successes += int(adversarial.sum())
         self.done = self.done[:0]
         self.attacked = self.attacked[:0]
+        self.failed = None
 
     def _notify(self) -> None:
         samples = self.samples + len(self.done)
@@ -371,7 +378,8 @@ class Tally:
         self.watcher.progress(self.samples + float(self.done.sum()), robust)
         if self.overall is not None:
             work = self.done[self.attacked]
-            self.overall.within(float(work.mean()) if len(work) else 1.0, robust)
+            failures = None if self.failed is None else int((self.failed | self.adversarial).sum())
+            self.overall.within(float(work.mean()) if len(work) else 1.0, failures)
 
 
 def keep_images(

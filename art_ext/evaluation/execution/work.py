@@ -156,6 +156,7 @@ class Work:
         if place not in self._tallies:
             self._tallies[place] = Tally(self.watcher, radii, self.progress)
         tally = self._tallies[place]
+        self._tell_failures(unit.model, chunk)
         done = None
         if place in writer.tables:
             records = writer.tables[place]
@@ -170,11 +171,27 @@ class Work:
             if self.progress is not None:
                 self.progress.end(*rows_of(records, unit))
         clean.count(records, chunk.samples.start)
+        self._tell_failures(unit.model, chunk)
         if done is not None:
             # originals before adversarials, so that a write has both
             kept = [images["index"] for images in (*writer.of_units(), done.images) if images]
             writer.clean(chunk.facts, images_of(self.job, chunk, kept))
             writer.add(place, records, done.images, done.facts)
+
+    def failures(self) -> list[tuple[str, int, int]]:
+        """Return model, number of the chunk and number of samples that are not robust, of the
+        chunks whose clean pass is made.
+        """
+        return [
+            (name, chunk.number, len(clean.labels) - clean.robust)
+            for chunk in self._clean.values()
+            for name, clean in chunk.clean.items()
+        ]
+
+    def _tell_failures(self, model: str, chunk: Chunk) -> None:
+        if self.progress is not None:
+            clean = chunk.clean[model]
+            self.progress.failed(model, chunk.number, len(clean.labels) - clean.robust)
 
     def _clean_pass(self, number: int) -> Chunk:
         start, stop = self.folder.chunks[number]
