@@ -328,7 +328,7 @@ class TestProgress:
         assert max(changes) < 1.3
         assert min(changes) > 0.6  # where eight seconds pass too
         assert len({round(one, 3) for one in left[:100]}) > 90, "it moves within the first unit"
-        assert left[99] == pytest.approx(3 * 18, rel=0.6)
+        assert 3 * 18 < left[99] < 2 * 3 * 18  # and 404 at the beginning
         assert left[-1] == pytest.approx(0, abs=0.01)
 
     def test_robust_is_a_bound_over_all_samples(self) -> None:

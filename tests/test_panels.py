@@ -302,3 +302,20 @@ class TestMemberNames:
             "pgd",
             "long",
         ]
+
+
+@pytest.mark.parametrize("mode", ["cascade", "independent"])
+@pytest.mark.parametrize("radii", [(0.1,), (0.1, 0.2)])
+def test_the_method_of_a_cascade_is_about_the_samples_that_were_given(mode, radii):
+    from art_ext.evaluation.execution.description import protocol
+    from art_ext.evaluation.panel.attack import Settings
+    from art_ext.evaluation.panel.members import find_attack
+
+    data = Dataset("toys", torch.rand(2, 3), torch.zeros(2, dtype=torch.int64))
+    settings = Settings(radii, 50, "linf", False, "logits", (0.0, 1.0), 256, None, 0)
+    text = " ".join(protocol(data, [find_attack("fgsm"), find_attack("rays")], settings, mode))
+    given = "Each sample that the attack is given spends all its queries" in text
+    assert given == (mode == "cascade")
+    assert ("without an earlier success at 0.1, the smallest eps" in text) == (
+        mode == "cascade" and len(radii) == 2
+    )

@@ -212,6 +212,22 @@ _CASCADE = (
 _INDEPENDENT = "Every attack is given all samples, independently of the others."
 
 
+def _who(mode: str) -> str:
+    """Return the subject of a sentence on the samples that an attack works on."""
+    return "Each sample that the attack is given" if mode == "cascade" else "Each sample"
+
+
+def _given(mode: str, settings: Settings) -> str:
+    """Return the end of a sentence on a run that serves every eps, about what it was given."""
+    if mode != "cascade" or len(settings.eps) == 1:
+        return ""
+    return (
+        f", which are those of the samples that it was given: without an earlier success at"
+        f" {radius(settings.eps[0])}, the smallest eps. At a larger eps its success rate is over"
+        " those of them without an earlier success there"
+    )
+
+
 def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: str) -> list[str]:
     """Return the protocol of a run, one or two sentences per entry."""
     lower, upper = settings.clip_values
@@ -254,7 +270,7 @@ def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: s
             f" run serves every eps. Distances are measured in {NORMS[settings.norm]}, whatever"
             " the attack minimises, and are those of the nearest adversarial found. Queries count"
             " from the beginning to the first adversarial within eps. Each eps repeats that run's"
-            " distances, queries and seconds."
+            f" distances, queries and seconds{_given(mode, settings)}."
         )
         sentences += [
             f"{attack.name} attacks all wrong classes of a sample, and again for each eps. Queries"
@@ -271,10 +287,10 @@ def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: s
         )
     elif searching:
         sentences.append(
-            f"Each sample spends all its queries on the nearest adversarial ({searching}). One"
+            f"{_who(mode)} spends all its queries on the nearest adversarial ({searching}). One"
             " run serves every eps: success is read from the distance of the nearest adversarial"
             " found, queries until success from the first adversarial within eps. Each eps repeats"
-            " that run's ADBD, queries and seconds."
+            f" that run's ADBD, queries and seconds{_given(mode, settings)}."
         )
     sentences.append(
         f"Seed {settings.seed}. Our attacks send at most {settings.batch_size} rows in a model"

@@ -350,8 +350,10 @@ def evaluate(
     if dry_run:
         ended = folder.files.ended() if work.check(overwrite=False) else {}
         if watcher is not None:
-            parts = {number: folder.chunks[number] for number in numbers}
-            watcher.planned(estimate_run(job, parts, 1 if crew is None else crew.number, ended))
+            own_chunks = {number: folder.chunks[number] for number in numbers}
+            watcher.planned(
+                estimate_run(job, own_chunks, 1 if crew is None else crew.number, ended)
+            )
         return Outcome(folder.path, [], missing=len(folder.units()) - sum(map(len, ended.values())))
     with closing(chosen_trackers):
         tracked = TrackedRun(chosen_trackers, folder, driver=first == 0)
