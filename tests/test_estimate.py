@@ -227,7 +227,7 @@ class TestEstimate:
         assert found.lines() == [
             "pgd: at most 10 forward and 5 backward rows a sample, done",
             "rays: at most 10 forward and 5 backward rows a sample, about 8 s",
-            "6 of 10 units are done, the rest: about 8 s for 20 samples",
+            "6 of 10 units are done, the rest takes about 8 s",
         ]
 
     def test_a_dry_run_and_a_resumed_run_tell_the_rest(self, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ class TestEstimate:
             assert estimate.seconds == pytest.approx(
                 6 * sum(run.seconds or 0 for run in estimate.runs)
             )
-            assert estimate.lines()[-1].startswith("2 of 4 units are done, the rest: about ")
+            assert estimate.lines()[-1].startswith("2 of 4 units are done, the rest takes about ")
         assert evaluate(Constant(), data(), tmp_path / "run", **dry).missing == 0
         assert told.estimates[-1].lines() == ["4 of 4 units are done: nothing is left to do"]
 

@@ -107,13 +107,13 @@ class Estimate:
         each = f" and {models} models" if models > 1 else ""
         shared = f", shared by {counted(self.workers, 'worker')}" if self.workers > 1 else ""
         done, units = self.units
-        begun = f"{done:,} of {units:,} units are done, the rest: " if done else ""
+        begun = f"{done:,} of {units:,} units are done"
         whole = f"for {counted(self.samples, 'sample')}{each}{shared}"
         if len(unknown) == len({run.attack for run in self.runs}):
-            return f"{begun}in all {whole}: {NO_TIME}"
+            return f"{begun}, {NO_TIME}" if done else f"in all {whole}: {NO_TIME}"
         without = f", without {listed(unknown)}, whose time is unknown" if unknown else ""
-        if begun:
-            return f"{begun}about {duration(self.seconds)} {whole}{without}"
+        if done:
+            return f"{begun}, the rest takes about {duration(self.seconds)}{shared}{without}"
         return f"in all about {duration(self.seconds)} {whole}{without}"
 
 
