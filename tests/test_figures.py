@@ -427,6 +427,7 @@ def test_names_that_no_font_holds_are_drawn_without_a_warning(
     assert "line break tab" in texts
     assert any(re.fullmatch("مرحبا [?]{2} .", text) for text in texts), "of the model"
     told = ElementTree.parse(place).getroot()[0].text  # noqa: S314
+    assert told is not None
     assert all(" ".join(name.split()) in told for name in ODD_NAMES)
 
 
@@ -444,9 +445,11 @@ def test_examples_of_several_models_name_their_models(monkeypatch: pytest.Monkey
     )
     names = ["m", "n" * 60]
     verdicts = [(None, SimpleNamespace(model=name)) for name in names]
-    found = card.examples(SimpleNamespace(verdicts=verdicts))
+    several: Any = SimpleNamespace(verdicts=verdicts)
+    single: Any = SimpleNamespace(verdicts=verdicts[:1])
+    found = card.examples(several)
     assert [(own.model, own.colour) for own in found] == [(name, n) for n, name in enumerate(names)]
-    (alone,) = card.examples(SimpleNamespace(verdicts=verdicts[:1]))
+    (alone,) = card.examples(single)
     assert alone.model == ""
     drawn = Figure()
     card._example(drawn.add_axes((0, 0, 1, 1)), found[1], 0)

@@ -414,7 +414,8 @@ def test_a_partial_report_says_so_everywhere(folder: Path) -> None:
     assert re.search(r"Not covered: [^<]*all but 4 of \d+ samples", page)
     assert "all but the first" not in page
     assert "<li>4 of the 10 samples of " in page, "method"
-    told = Image.open(folder / "run" / "card.png").text["Description"]
+    with Image.open(folder / "run" / "card.png") as card:
+        told = str(card.info["Description"])
     assert ", 4 samples · " in told
     assert "10 samples" not in re.sub("4 of (the )?10 samples", "", told)
     table = json.loads((folder / "run" / "table.json").read_text())
