@@ -79,6 +79,8 @@ def run(folder: str | Path, panel: str = "quick", chunk_size: int = 3, **options
 
 def main() -> None:
     """Run with two workers, without a report."""
+    # a shell starts what runs in its background with this signal ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     page.write_report = lambda *_: None
     folder, options = sys.argv[1], json.loads(sys.argv[2])
