@@ -2,7 +2,7 @@
 
 Usage: python tools/matrix.py WHEEL [VERSION ...]
 
-For each version an empty environment gets the wheel with the extras ``all`` and ``test``. There
+For each version an empty environment gets the wheel with the extras ``all``, ``test`` and ``torchattacks``. There
 ``doctor``, README's first Python block, the contract tests and the demo run, outside the checkout.
 """
 
@@ -65,7 +65,7 @@ def steps(launcher: str, binaries: Path, wheel: Path) -> dict[str, list[str]]:
     return {
         "environment": [launcher, "-m", "venv", str(binaries.parent)],
         "pip": [python, "-m", "pip", "install", "--quiet", "--upgrade", "pip>=25"],
-        "wheel": [python, "-m", "pip", "install", "--quiet", f"{wheel}[all,test]"],
+        "wheel": [python, "-m", "pip", "install", "--quiet", f"{wheel}[all,test,torchattacks]"],
         "doctor": [command, "doctor"],
         "README": [python, "-c", first_block()],
         "contract": [str(binaries / "pytest"), "-q", "-m", "not slow", "tests/contract"],
