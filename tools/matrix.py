@@ -2,8 +2,9 @@
 
 Usage: python tools/matrix.py WHEEL [VERSION ...]
 
-For each version an empty environment gets the wheel with the extras ``all``, ``test`` and ``torchattacks``. There
-``doctor``, README's first Python block, the contract tests and the demo run, outside the checkout.
+For each version an empty environment gets the wheel with the extras ``all``, ``test`` and
+``torchattacks``. There ``doctor``, README's first Python block, the contract tests and the demo
+run, outside the checkout.
 """
 
 from __future__ import annotations
