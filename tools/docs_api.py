@@ -239,7 +239,8 @@ def _signature(found: Any, first: str = "") -> str:
         if one.kind is one.KEYWORD_ONLY and not seen_star:
             texts.append("*")
         seen_star |= one.kind in (one.KEYWORD_ONLY, one.VAR_POSITIONAL)
-        stars = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+        stars = "*" if one.kind is one.VAR_POSITIONAL else ""
+        stars = "**" if one.kind is one.VAR_KEYWORD else stars
         kind = "" if one.annotation is one.empty else f": {_annotation(one.annotation)}"
         default = "" if one.default is one.empty else f" = {_default(one.default)}"
         texts.append(f"{stars}{one.name}{kind}{default}")
