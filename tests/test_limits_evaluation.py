@@ -411,6 +411,16 @@ class Deaf(Generator):
         return super().forward(torch.zeros_like(z), y)
 
 
+def check_error(folder: Path, changes: Mapping[str, Any], message: str) -> None:
+    """Check the one line of the error that a run with other options ends with."""
+    options = {**SHORT, "n": 3, **changes}
+    models = options.pop("models", NET)
+    generator = options.pop("generator", GENERATOR)
+    with pytest.raises(ValueError, match=message) as error:
+        limits(models, generator, folder / "run", **options)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -445,12 +455,7 @@ class Deaf(Generator):
 def test_errors_name_what_was_given(
     tmp_path: Path, changes: Mapping[str, Any], message: str
 ) -> None:
-    options = {**SHORT, "n": 3, **changes}
-    models = options.pop("models", NET)
-    generator = options.pop("generator", GENERATOR)
-    with pytest.raises(ValueError, match=message) as error:
-        limits(models, generator, tmp_path / "run", **options)
-    assert "\n" not in str(error.value)
+    check_error(tmp_path, changes, message)
 
 
 def test_latents_must_be_those_of_the_samples(tmp_path: Path) -> None:
@@ -545,12 +550,7 @@ def test_what_is_refused_leaves_no_folder(
     tmp_path: Path, changes: Mapping[str, Any], message: str
 ) -> None:
     """The corrected command was refused as another run."""
-    options = {**SHORT, "n": 3, **changes}
-    models = options.pop("models", NET)
-    generator = options.pop("generator", GENERATOR)
-    with pytest.raises(ValueError, match=message) as error:
-        limits(models, generator, tmp_path / "run", **options)
-    assert "\n" not in str(error.value)
+    check_error(tmp_path, changes, message)
     assert not (tmp_path / "run").exists()
 
 

@@ -39,13 +39,6 @@ def decisive_success(blocks: Blocks, key: Key) -> np.ndarray:
     return blocks.column(key, success_column(blocks.names(key)))
 
 
-def accepted_distance(blocks: Blocks, key: Key) -> np.ndarray:
-    """Return the distances of the returned rows that are accepted, inf for the others, by row."""
-    distance = blocks.column(key, "distance")
-    found: np.ndarray = np.where(blocks.column(key, "success_accepted"), distance, np.inf)
-    return found
-
-
 @dataclass(frozen=True)
 class CleanRates:
     """Rates of a detector on the clean samples of one model.

@@ -19,6 +19,8 @@ from art_ext.evaluation.analysis.table import Verdict, decisive, percent
 from art_ext.evaluation.report import labels, svg
 from art_ext.evaluation.report.canvas import INK, RUNS, SOFT, STYLE, legible, listed, short
 from art_ext.evaluation.report.painting import paint
+from art_ext.evaluation.report.pictures import are_images, in_unit_box
+from art_ext.evaluation.report.rendering import between
 from art_ext.storage.store import LocalStore, Store
 
 if TYPE_CHECKING:
@@ -133,8 +135,7 @@ def _kind(verdict: Verdict) -> str:
 
 def _interval(verdict: Verdict) -> str:
     _, low, high = decisive(verdict.worst[-1])
-    samples = counted(verdict.samples, "sample")
-    return f"between {100 * low:.1f} and {100 * high:.1f} % (95 %, {samples})"
+    return f"{between(low, high)} (95 %, {counted(verdict.samples, 'sample')})"
 
 
 def _warnings(material: Material) -> list[str]:
@@ -194,8 +195,7 @@ def examples(material: Material) -> list[Example]:
 
 def _examples(one: LoadedRun, model: str) -> Iterator[Example]:
     kept = one.examples
-    shape = one.run["data"]["shape"]
-    if kept is None or len(shape) != 3 or shape[0] not in (1, 3):
+    if kept is None or not are_images(one.run):
         return
     names = one.run["data"]["class_names"]
     shown = kept.chosen[model]
@@ -212,8 +212,7 @@ def _examples(one: LoadedRun, model: str) -> Iterator[Example]:
 
 def _pixels(image: Tensor, run: Mapping[str, Any]) -> np.ndarray:
     """Return (H, W, 3) in [0, 1] of an image (C, H, W) in the box."""
-    lower, upper = run["settings"]["clip_values"]
-    pixels = ((image.numpy() - lower) / (upper - lower)).clip(0, 1).transpose(1, 2, 0)
+    pixels = in_unit_box(image.numpy(), run).clip(0, 1).transpose(1, 2, 0)
     return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
 

@@ -218,9 +218,15 @@ def _tile(image: np.ndarray, found: Found, run: Mapping[str, Any], side: int) ->
 
 def _picture(image: np.ndarray, run: Mapping[str, Any], side: int) -> Picture:
     """Return the picture of an image (C, H, W) in the box."""
-    lower, upper = run["settings"]["clip_values"]
-    small = _small((image - lower) / (upper - lower), side)
+    small = _small(in_unit_box(image, run), side)
     return Picture(_bytes(small[0] if len(small) == 1 else small.transpose(1, 2, 0)))
+
+
+def in_unit_box(image: np.ndarray, run: Mapping[str, Any]) -> np.ndarray:
+    """Return an image of the run's box in [0, 1]."""
+    lower, upper = run["settings"]["clip_values"]
+    scaled: np.ndarray = (image - lower) / (upper - lower)
+    return scaled
 
 
 def _small(image: np.ndarray, side: int) -> np.ndarray:
