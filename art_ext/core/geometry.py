@@ -21,6 +21,7 @@ from art_ext.core.streams import normal, uniform, uniform_pairs
 NORMS = ("linf", "l2", "l1")
 DISTORTIONS = ("l0", "l1", "l2", "linf")
 _MEASURED_AT_ONCE = 1 << 21  # features: 16 MiB in float64
+WITHOUT_FLOAT64 = frozenset({"mps"})  # types of devices
 BOX_TOLERANCE = 1e-4
 BALL_TOLERANCE = 1e-6
 
@@ -233,7 +234,7 @@ def check_ball(norm: str, eps: float | None, box: Box) -> None:
 
 def exact_dtype(device: torch.device) -> torch.dtype:
     """Return the widest float type of the device: float32 on Apple's GPUs, float64 elsewhere."""
-    return torch.float32 if device.type == "mps" else torch.float64
+    return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64
 
 
 def exact_mean(values: Tensor) -> float:

@@ -91,7 +91,8 @@ def fingerprint(x: Tensor) -> Tensor:
 
 def _words(seed: int, ids: Tensor, step: int | Tensor, length: int) -> Tensor:
     """Return (N, length) int64: the random words of one block per sample."""
-    key = _mix(torch.tensor(seed, dtype=torch.int64, device=ids.device) + _GOLDEN)
+    # filled there, because a copy from the host would wait for the device
+    key = _mix(torch.full((), seed, dtype=torch.int64, device=ids.device) + _GOLDEN)
     block = step * _GOLDEN if isinstance(step, Tensor) else _signed(step * _GOLDEN % (1 << 64))
     key = _mix(_mix(ids ^ key) + block)
     return _mix(key.unsqueeze(1) + _counter(length, ids.device))
