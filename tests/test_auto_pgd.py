@@ -215,7 +215,17 @@ class TestSteps:
 
 
 class TestClosedForm:
-    @pytest.mark.parametrize("options", [{}, {"loss": "margin"}, {"num_targets": 1}])
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"loss": "margin"},
+            {"loss": "probability_margin"},
+            {"loss": "dlr"},
+            {"num_targets": 1},
+            {"num_targets": 1, "loss": "probability_margin"},
+        ],
+    )
     @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
     def test_optimum_of_a_linear_model(self, norm, options):
         generator = torch.Generator().manual_seed(0)
@@ -418,7 +428,10 @@ class TestTargets:
                 {"num_targets": 2, "targets": torch.ones(16, dtype=torch.int64)},
                 "num_targets must be 0 in a targeted",
             ),
-            ({"num_targets": 2, "loss": "ce"}, "loss must be 'margin' or None with num_targets"),
+            (
+                {"num_targets": 2, "loss": "ce"},
+                "loss with num_targets must be one of 'margin', 'probability_margin', 'dlr',",
+            ),
             ({"num_targets": 2, "criterion": never}, "criterion must be None with num_targets"),
             ({"num_steps": 0}, "num_steps must be an integer >= 1, got 0"),
             ({"loss": ""}, "loss must be one of 'ce', 'margin'"),

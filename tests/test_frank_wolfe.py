@@ -730,7 +730,7 @@ class TestBadInput:
                 "momentum_init must be one of 'zero', 'gradient', got 'grad'",
             ),
             ({"box": "none"}, "box must be one of 'clip', 'vertex', got 'none'"),
-            ({"loss": "dlr"}, "loss must be one of 'ce', 'margin' or a callable, got 'dlr'"),
+            ({"loss": "dlrs"}, "loss must be one of .* callable, got 'dlrs' .did you mean 'dlr'"),
             (
                 {"loss": lambda outputs, index: outputs.sum()},
                 "loss must return one value for each of 8 rows",

@@ -49,11 +49,14 @@ class AIFGSM(FunctionAttack):
             ||v||_p stands for sgn(v). (Default: 'adaptive')
         start (str): 'input', or 'uniform', a point drawn uniformly from the ball and clipped to the
             box. (Default: 'input')
-        loss (str or function): ascended by the attack: 'ce', 'margin', 'mean-logits', or a callable
-            from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-            numbers, such as the inner product with a target's embedding. A callable is ascended as
-            it is, targeted or not. 'mean-logits' is the margin of the mean logits of the members of
-            a JointEnsemble inside the model. (Default: 'ce')
+        loss (str or function): ascended by the attack: 'ce', 'margin', 'probability_margin', 'dlr',
+            'mean-logits', or a callable from the model's outputs (r, K) and the positions (r,) of
+            their samples in x to (r,) numbers, such as the inner product with a target's embedding.
+            A callable is ascended as it is, targeted or not. The probability margin is max_{j != y}
+            p_j - p_y of the softmax. 'dlr' is the margin over the difference of the largest and
+            third largest score, and with fewer than four classes the margin. 'mean-logits' is the
+            margin of the mean logits of the members of a JointEnsemble inside the model.
+            (Default: 'ce')
         stop_on_success (bool): True stops a sample at its first success. Otherwise its last iterate
             that succeeded is reported. (Default: False)
         on_failure (str): what comes back without a success: the 'last' iterate, or the 'input'.
@@ -246,11 +249,14 @@ class FW(FunctionAttack):
             of the intersection of ball and box, so that the gap in the trace is that of the problem
             solved. In L1 take 'vertex': the ball's own vertices lie far outside the box, and
             clipping leaves little of them. (Default: 'clip')
-        loss (str or function): ascended by the attack: 'ce', 'margin', 'mean-logits', or a callable
-            from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-            numbers, such as the inner product with a target's embedding. A callable is ascended as
-            it is, targeted or not. 'mean-logits' is the margin of the mean logits of the members of
-            a JointEnsemble inside the model. (Default: 'ce')
+        loss (str or function): ascended by the attack: 'ce', 'margin', 'probability_margin', 'dlr',
+            'mean-logits', or a callable from the model's outputs (r, K) and the positions (r,) of
+            their samples in x to (r,) numbers, such as the inner product with a target's embedding.
+            A callable is ascended as it is, targeted or not. The probability margin is max_{j != y}
+            p_j - p_y of the softmax. 'dlr' is the margin over the difference of the largest and
+            third largest score, and with fewer than four classes the margin. 'mean-logits' is the
+            margin of the mean logits of the members of a JointEnsemble inside the model.
+            (Default: 'ce')
         stop_on_success (bool): True stops a sample at its first success. (Default: True)
         on_failure (str): what comes back without a success: the 'last' iterate, or the 'input'.
             (Default: 'last')
@@ -344,11 +350,14 @@ class FWBlack(FunctionAttack):
             of the intersection of ball and box, so that the gap in the trace is that of the problem
             solved. In L1 take 'vertex': the ball's own vertices lie far outside the box, and
             clipping leaves little of them. (Default: 'clip')
-        loss (str or function): ascended by the attack: 'ce', 'margin', 'mean-logits', or a callable
-            from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-            numbers, such as the inner product with a target's embedding. A callable is ascended as
-            it is, targeted or not. 'mean-logits' is the margin of the mean logits of the members of
-            a JointEnsemble inside the model. (Default: 'ce')
+        loss (str or function): ascended by the attack: 'ce', 'margin', 'probability_margin', 'dlr',
+            'mean-logits', or a callable from the model's outputs (r, K) and the positions (r,) of
+            their samples in x to (r,) numbers, such as the inner product with a target's embedding.
+            A callable is ascended as it is, targeted or not. The probability margin is max_{j != y}
+            p_j - p_y of the softmax. 'dlr' is the margin over the difference of the largest and
+            third largest score, and with fewer than four classes the margin. 'mean-logits' is the
+            margin of the mean logits of the members of a JointEnsemble inside the model.
+            (Default: 'ce')
         stop_on_success (bool): True stops a sample at its first success. (Default: True)
         on_failure (str): what comes back without a success: the 'last' iterate, or the 'input'.
             (Default: 'last')
@@ -446,11 +455,14 @@ class HMCAM(FunctionAttack):
         temperature (float): tau (3), > 0. (Default: 1.0)
         keep_samples (bool): True returns the chain in samples. Otherwise each state goes to the
             callback only, in Progress.samples. (Default: True)
-        loss (str or function): ascended by the attack: 'ce', 'margin', 'mean-logits', or a callable
-            from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-            numbers, such as the inner product with a target's embedding. A callable is ascended as
-            it is, targeted or not. 'mean-logits' is the margin of the mean logits of the members of
-            a JointEnsemble inside the model. (Default: 'ce')
+        loss (str or function): ascended by the attack: 'ce', 'margin', 'probability_margin', 'dlr',
+            'mean-logits', or a callable from the model's outputs (r, K) and the positions (r,) of
+            their samples in x to (r,) numbers, such as the inner product with a target's embedding.
+            A callable is ascended as it is, targeted or not. The probability margin is max_{j != y}
+            p_j - p_y of the softmax. 'dlr' is the margin over the difference of the largest and
+            third largest score, and with fewer than four classes the margin. 'mean-logits' is the
+            margin of the mean logits of the members of a JointEnsemble inside the model.
+            (Default: 'ce')
         stop_on_success (bool): True ends a chain at its first success, accepted or not.
             (Default: False)
         on_failure (str): what comes back without a success: the 'last' iterate, or the 'input'.
@@ -622,11 +634,14 @@ class MPGD(FunctionAttack):
         keep_samples (bool): True returns the end of each restart in samples (R, N, *S): its last
             iterate that succeeded, or the last one. A sample that stopped early repeats its last
             end. (Default: False)
-        loss (str or function): ascended by the attack: 'ce', 'margin', 'mean-logits', or a callable
-            from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-            numbers, such as the inner product with a target's embedding. A callable is ascended as
-            it is, targeted or not. 'mean-logits' is the margin of the mean logits of the members of
-            a JointEnsemble inside the model. (Default: 'ce')
+        loss (str or function): ascended by the attack: 'ce', 'margin', 'probability_margin', 'dlr',
+            'mean-logits', or a callable from the model's outputs (r, K) and the positions (r,) of
+            their samples in x to (r,) numbers, such as the inner product with a target's embedding.
+            A callable is ascended as it is, targeted or not. The probability margin is max_{j != y}
+            p_j - p_y of the softmax. 'dlr' is the margin over the difference of the largest and
+            third largest score, and with fewer than four classes the margin. 'mean-logits' is the
+            margin of the mean logits of the members of a JointEnsemble inside the model.
+            (Default: 'ce')
         stop_on_success (bool): True stops a sample at its first success. Otherwise its last iterate
             that succeeded is reported. (Default: False)
         on_failure (str): what comes back without a success: the 'last' iterate, or the 'input'.
@@ -713,11 +728,14 @@ class NES(FunctionAttack):
         sensing (str): 'gaussian' or 'sphere', the law of the directions. (Default: 'gaussian')
         clip_probes (bool): True clips the probes to the box, for a model that takes nothing else.
             (Default: False)
-        loss (str or function): ascended by the attack: 'ce', 'margin', 'mean-logits', or a callable
-            from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-            numbers, such as the inner product with a target's embedding. A callable is ascended as
-            it is, targeted or not. 'mean-logits' is the margin of the mean logits of the members of
-            a JointEnsemble inside the model. (Default: 'ce')
+        loss (str or function): ascended by the attack: 'ce', 'margin', 'probability_margin', 'dlr',
+            'mean-logits', or a callable from the model's outputs (r, K) and the positions (r,) of
+            their samples in x to (r,) numbers, such as the inner product with a target's embedding.
+            A callable is ascended as it is, targeted or not. The probability margin is max_{j != y}
+            p_j - p_y of the softmax. 'dlr' is the margin over the difference of the largest and
+            third largest score, and with fewer than four classes the margin. 'mean-logits' is the
+            margin of the mean logits of the members of a JointEnsemble inside the model.
+            (Default: 'ce')
         stop_on_success (bool): True stops a sample at its first success. (Default: True)
         on_failure (str): what comes back without a success: the 'last' iterate, or the 'input'.
             (Default: 'last')
@@ -896,11 +914,14 @@ class SignGradient(FunctionAttack):
         keep_samples (bool): True returns the end of each restart in samples (R, N, *S): its last
             iterate that succeeded, or the last one. A sample that stopped early repeats its last
             end. (Default: False)
-        loss (str or function): ascended by the attack: 'ce', 'margin', 'mean-logits', or a callable
-            from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-            numbers, such as the inner product with a target's embedding. A callable is ascended as
-            it is, targeted or not. 'mean-logits' is the margin of the mean logits of the members of
-            a JointEnsemble inside the model. (Default: 'ce')
+        loss (str or function): ascended by the attack: 'ce', 'margin', 'probability_margin', 'dlr',
+            'mean-logits', or a callable from the model's outputs (r, K) and the positions (r,) of
+            their samples in x to (r,) numbers, such as the inner product with a target's embedding.
+            A callable is ascended as it is, targeted or not. The probability margin is max_{j != y}
+            p_j - p_y of the softmax. 'dlr' is the margin over the difference of the largest and
+            third largest score, and with fewer than four classes the margin. 'mean-logits' is the
+            margin of the mean logits of the members of a JointEnsemble inside the model.
+            (Default: 'ce')
         stop_on_success (bool): True stops a sample at its first success. Otherwise its last iterate
             that succeeded is reported. (Default: False)
         on_failure (str): what comes back without a success: the 'last' iterate, or the 'input'.

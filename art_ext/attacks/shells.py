@@ -130,11 +130,14 @@ class AIFGSM(FunctionAttack):
                 - beta1^t)) sgn(v)``. In L2 and L1, ``v / ||v||_p`` stands for ``sgn(v)``.
             start: ``"input"``, or ``"uniform"``, a point drawn uniformly from the ball and clipped
                 to the box. Default: input.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
-                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-                numbers, such as the inner product with a target's embedding. A callable is ascended
-                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
-                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``,
+                ``"dlr"``, ``"mean-logits"``, or a callable from the model's outputs (r, K) and the
+                positions (r,) of their samples in x to (r,) numbers, such as the inner product with
+                a target's embedding. A callable is ascended as it is, targeted or not. The
+                probability margin is ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the
+                margin over the difference of the largest and third largest score, and with fewer
+                than four classes the margin. ``"mean-logits"`` is the margin of the mean logits of
+                the members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
@@ -257,8 +260,12 @@ class AutoPGD(FunctionAttack):
             max_iter: T, the steps of each ascent. Default: 100.
             nb_targets: m > 0 attacks the m other classes that score highest at the clean input
                 (all, if there are fewer) in turn, highest first. Each phase has a start of its own
-                and T steps, and ascends ``z_t - z_y``, or ``z_t`` with ``loss="score"``. Any
-                misclassification is a success. Default: 0.
+                and T steps, and ascends ``z_t - z_y``, ``p_t - p_y`` of the softmax with
+                ``loss="probability_margin"``, ``(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)`` with
+                ``loss="dlr"``, the k-th largest score being ``z_(k)``, or ``z_t`` with
+                ``loss="score"``. For scores that are minus squared distances to centres, the last
+                descends the distance to the target's. Any misclassification is a success. Default:
+                0.
             nb_random_init: R, ascents from R random points, in each phase. The first one is that of
                 ``nb_random_init=1``. Of a phase the best outcome of each sample counts: a success
                 before a failure, then the higher loss. A later phase, which ascends another loss,
@@ -267,11 +274,11 @@ class AutoPGD(FunctionAttack):
                 *S), phase by phase: the last iterate that succeeded, or the point of highest loss.
                 A sample that left early repeats its last end. Default: False.
             targeted: reach y instead of leaving it.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
-                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers.
-                Default: None, ``"ce"``, or with ``nb_targets`` the margin of the target, in place
-                of which only ``"score"`` is possible there: ``z_t`` alone. For scores that are
-                minus squared distances to centres, that descends the distance to the target's.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``,
+                ``"dlr"``, or a callable from the model's outputs (r, K) and the positions (r,) of
+                their samples in x to (r,) numbers. With ``nb_targets`` one of ``"margin"``,
+                ``"probability_margin"``, ``"dlr"`` and ``"score"`` of the target. Default: None,
+                the cross-entropy, or with ``nb_targets`` the margin.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Default: True.
@@ -587,11 +594,14 @@ class FGSM(FunctionAttack):
             norm: np.inf, "inf", 1 or 2.
             eps: radius of the ball in the units of x.
             targeted: reach y instead of leaving it.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
-                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-                numbers, such as the inner product with a target's embedding. A callable is ascended
-                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
-                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``,
+                ``"dlr"``, ``"mean-logits"``, or a callable from the model's outputs (r, K) and the
+                positions (r,) of their samples in x to (r,) numbers, such as the inner product with
+                a target's embedding. A callable is ascended as it is, targeted or not. The
+                probability margin is ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the
+                margin over the difference of the largest and third largest score, and with fewer
+                than four classes the margin. ``"mean-logits"`` is the margin of the mean logits of
+                the members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
@@ -705,11 +715,14 @@ class FrankWolfe(FunctionAttack):
                 vertex of the intersection of ball and box, so that the gap in the trace is that of
                 the problem solved. In L1 take ``"vertex"``: the ball's own vertices lie far outside
                 the box, and clipping leaves little of them. Default: clip.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
-                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-                numbers, such as the inner product with a target's embedding. A callable is ascended
-                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
-                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``,
+                ``"dlr"``, ``"mean-logits"``, or a callable from the model's outputs (r, K) and the
+                positions (r,) of their samples in x to (r,) numbers, such as the inner product with
+                a target's embedding. A callable is ascended as it is, targeted or not. The
+                probability margin is ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the
+                margin over the difference of the largest and third largest score, and with fewer
+                than four classes the margin. ``"mean-logits"`` is the margin of the mean logits of
+                the members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Default: True.
@@ -849,11 +862,14 @@ class FrankWolfeBlackBox(FunctionAttack):
                 vertex of the intersection of ball and box, so that the gap in the trace is that of
                 the problem solved. In L1 take ``"vertex"``: the ball's own vertices lie far outside
                 the box, and clipping leaves little of them. Default: clip.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
-                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-                numbers, such as the inner product with a target's embedding. A callable is ascended
-                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
-                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``,
+                ``"dlr"``, ``"mean-logits"``, or a callable from the model's outputs (r, K) and the
+                positions (r,) of their samples in x to (r,) numbers, such as the inner product with
+                a target's embedding. A callable is ascended as it is, targeted or not. The
+                probability margin is ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the
+                margin over the difference of the largest and third largest score, and with fewer
+                than four classes the margin. ``"mean-logits"`` is the margin of the mean logits of
+                the members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Default: True.
@@ -993,11 +1009,14 @@ class HMCAM(FunctionAttack):
             temperature: tau (3), > 0. Default: 1.
             keep_samples: True returns the chain in ``samples``. Otherwise each state goes to the
                 callback only, in ``Progress.samples``. Default: True.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
-                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-                numbers, such as the inner product with a target's embedding. A callable is ascended
-                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
-                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``,
+                ``"dlr"``, ``"mean-logits"``, or a callable from the model's outputs (r, K) and the
+                positions (r,) of their samples in x to (r,) numbers, such as the inner product with
+                a target's embedding. A callable is ascended as it is, targeted or not. The
+                probability margin is ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the
+                margin over the difference of the largest and third largest score, and with fewer
+                than four classes the margin. ``"mean-logits"`` is the margin of the mean logits of
+                the members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True ends a chain at its first success, accepted or not. Default:
@@ -1198,11 +1217,14 @@ class IFGSM(FunctionAttack):
             max_iter: T, the number of steps. Default: 10.
             eps_step: alpha, in the units of x. Default: None, ``eps / T``.
             targeted: reach y instead of leaving it.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
-                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-                numbers, such as the inner product with a target's embedding. A callable is ascended
-                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
-                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``,
+                ``"dlr"``, ``"mean-logits"``, or a callable from the model's outputs (r, K) and the
+                positions (r,) of their samples in x to (r,) numbers, such as the inner product with
+                a target's embedding. A callable is ascended as it is, targeted or not. The
+                probability margin is ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the
+                margin over the difference of the largest and third largest score, and with fewer
+                than four classes the margin. ``"mean-logits"`` is the margin of the mean logits of
+                the members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
@@ -1325,11 +1347,14 @@ class MPGD(FunctionAttack):
                 iterate that succeeded, or the last one. A sample that stopped early repeats its
                 last end. Default: False.
             targeted: reach y instead of leaving it.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
-                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-                numbers, such as the inner product with a target's embedding. A callable is ascended
-                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
-                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``,
+                ``"dlr"``, ``"mean-logits"``, or a callable from the model's outputs (r, K) and the
+                positions (r,) of their samples in x to (r,) numbers, such as the inner product with
+                a target's embedding. A callable is ascended as it is, targeted or not. The
+                probability margin is ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the
+                margin over the difference of the largest and third largest score, and with fewer
+                than four classes the margin. ``"mean-logits"`` is the margin of the mean logits of
+                the members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
@@ -1431,11 +1456,14 @@ class MIFGSM(FunctionAttack):
             eps_step: alpha, in the units of x. Default: None, ``eps / T``.
             decay: mu, >= 0. Default: 1.
             targeted: reach y instead of leaving it.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
-                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-                numbers, such as the inner product with a target's embedding. A callable is ascended
-                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
-                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``,
+                ``"dlr"``, ``"mean-logits"``, or a callable from the model's outputs (r, K) and the
+                positions (r,) of their samples in x to (r,) numbers, such as the inner product with
+                a target's embedding. A callable is ascended as it is, targeted or not. The
+                probability margin is ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the
+                margin over the difference of the largest and third largest score, and with fewer
+                than four classes the margin. ``"mean-logits"`` is the margin of the mean logits of
+                the members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
@@ -1553,11 +1581,14 @@ class NES(FunctionAttack):
             clip_probes: True clips the probes to the box, for a model that takes nothing else.
                 Default: False.
             targeted: reach y instead of leaving it.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
-                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-                numbers, such as the inner product with a target's embedding. A callable is ascended
-                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
-                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``,
+                ``"dlr"``, ``"mean-logits"``, or a callable from the model's outputs (r, K) and the
+                positions (r,) of their samples in x to (r,) numbers, such as the inner product with
+                a target's embedding. A callable is ascended as it is, targeted or not. The
+                probability margin is ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the
+                margin over the difference of the largest and third largest score, and with fewer
+                than four classes the margin. ``"mean-logits"`` is the margin of the mean logits of
+                the members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Default: True.
@@ -1676,11 +1707,14 @@ class PGD(FunctionAttack):
                 iterate that succeeded, or the last one. A sample that stopped early repeats its
                 last end. Default: False.
             targeted: reach y instead of leaving it.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
-                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-                numbers, such as the inner product with a target's embedding. A callable is ascended
-                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
-                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``,
+                ``"dlr"``, ``"mean-logits"``, or a callable from the model's outputs (r, K) and the
+                positions (r,) of their samples in x to (r,) numbers, such as the inner product with
+                a target's embedding. A callable is ascended as it is, targeted or not. The
+                probability margin is ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the
+                margin over the difference of the largest and third largest score, and with fewer
+                than four classes the margin. ``"mean-logits"`` is the margin of the mean logits of
+                the members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
@@ -1944,11 +1978,14 @@ class SignGradient(FunctionAttack):
                 iterate that succeeded, or the last one. A sample that stopped early repeats its
                 last end. Default: False.
             targeted: reach y instead of leaving it.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable
-                from the model's outputs (r, K) and the positions (r,) of their samples in x to (r,)
-                numbers, such as the inner product with a target's embedding. A callable is ascended
-                as it is, targeted or not. ``"mean-logits"`` is the margin of the mean logits of the
-                members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``,
+                ``"dlr"``, ``"mean-logits"``, or a callable from the model's outputs (r, K) and the
+                positions (r,) of their samples in x to (r,) numbers, such as the inner product with
+                a target's embedding. A callable is ascended as it is, targeted or not. The
+                probability margin is ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the
+                margin over the difference of the largest and third largest score, and with fewer
+                than four classes the margin. ``"mean-logits"`` is the margin of the mean logits of
+                the members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise its last iterate
@@ -2052,10 +2089,10 @@ class Square(FunctionAttack):
             p_init: p, the share of the pixels in the first window, in (0, 1]. Default: None, the
                 paper's 0.05 in L-inf and 0.1 in L2. Robust models need more. AutoAttack takes 0.8.
             targeted: reach y instead of leaving it.
-            loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's
-                outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers. A
-                callable is ascended as it is, targeted or not. Default: None, the paper's: the
-                margin, and the cross-entropy of a target.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``,
+                ``"dlr"``, or a callable from the model's outputs (r, K) and the positions (r,) of
+                their samples in x to (r,) numbers. A callable is ascended as it is, targeted or
+                not. Default: None, the paper's: the margin, and the cross-entropy of a target.
             outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
                 say.
             stop_on_success: True stops a sample at its first success. Otherwise the point of

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-LOSSES = ("ce", "margin")
+from art_ext.core.checks import nearest
+
 Loss = Callable[[Tensor, Tensor], Tensor]
+LEAST_CLASSES = 4  # of a difference of logits ratio
 
 
 def logits_of(outputs: Tensor, kind: str, dtype: torch.dtype | None = None) -> Tensor:
@@ -42,14 +44,105 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return others.amax(dim=1) - logits.gather(1, own).squeeze(1)
 
 
+def probability_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return (R,) ``1 + max_{j != y} p_j - p_y`` of ``p = softmax(z)``, above 1 once another class
+    is predicted.
+
+    The 1 keeps the value exact in float32 for rows that the model is sure of.
+
+    References:
+        Xie, Zheng, Huang, Ye, Ma. Towards million-scale adversarial robustness evaluation with
+        stronger individual attacks. CVPR 2025.
+    """
+    others = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
+    return _probability_lead(logits, labels, others, others.amax(dim=1))
+
+
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return (R,) the difference of logits ratio ``(max_{j != y} z_j - z_y) / (z_(1) - z_(3))``,
+    ``z_(k)`` being the k-th largest score. With fewer than four classes, the margin.
+
+    References:
+        Croce, Hein. Reliable evaluation of adversarial robustness with an ensemble of diverse
+        parameter-free attacks. ICML 2020.
+    """
+    lead = margin(logits, labels)
+    if logits.shape[1] < LEAST_CLASSES:
+        return lead
+    first, _, third = logits.topk(3, dim=1).values.unbind(dim=1)
+    return lead / _positive(first - third)
+
+
+LOSSES: dict[str, Loss] = {
+    "ce": cross_entropy,
+    "margin": margin,
+    "probability_margin": probability_margin,
+    "dlr": dlr,
+}
+
+
+def _margin_of(logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
+    """Return (R,) ``z_t - z_y``."""
+    return logits.gather(1, torch.stack([labels, rivals], dim=1)).diff(dim=1).squeeze(1)
+
+
+def _probability_margin_of(logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
+    """Return (R,) ``1 + p_t - p_y``."""
+    others = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
+    rival = logits.gather(1, rivals.unsqueeze(1)).squeeze(1)
+    return _probability_lead(logits, labels, others, rival)
+
+
+def _dlr_of(logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
+    """Return (R,) ``(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)``, or with fewer than four classes
+    ``z_t - z_y``.
+    """
+    lead = _margin_of(logits, labels, rivals)
+    if logits.shape[1] < LEAST_CLASSES:
+        return lead
+    first, _, third, fourth = logits.topk(4, dim=1).values.unbind(dim=1)
+    return lead / _positive(first - (third + fourth) / 2)
+
+
+def _score_of(logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
+    """Return (R,) ``z_t``."""
+    return logits.gather(1, rivals.unsqueeze(1)).squeeze(1)
+
+
+# of one other class t: what an attack on several classes ascends in the phase of t
+RIVAL_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "margin": _margin_of,
+    "probability_margin": _probability_margin_of,
+    "dlr": _dlr_of,
+    "score": _score_of,
+}
+
+
+def _probability_lead(logits: Tensor, labels: Tensor, others: Tensor, rival: Tensor) -> Tensor:
+    """Return (R,) ``1 + p_t - p_y``, t being the class of the score ``rival`` (R,).
+
+    With L the logarithm of the summed exponentials of the other classes' scores, and
+    ``q = sigmoid(L - z_y)`` their probability, this is ``q (1 + exp(z_t - L))``.
+    """
+    level = others.logsumexp(dim=1)
+    lead = level - logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+    # of each pair the form whose value or slope does not round to 0
+    rest = torch.where(lead < 0, lead.sigmoid(), 1 - (-lead).sigmoid())
+    return rest * (1 + (rival - level).exp())
+
+
+def _positive(scale: Tensor) -> Tensor:
+    """Return a difference of sorted scores, kept above 0 where scores are equal."""
+    return scale.clamp(min=1e-12)
+
+
 def make_gain(loss: str | Loss, goal: Tensor, *, targeted: bool, outputs: str) -> Loss:
     """Build the function ``gain(outputs (R, K), index (R,)) -> (R,)`` that an attack ascends.
 
     Args:
-        loss: ``"ce"``: cross-entropy of the label to leave, or minus that of the target.
-            ``"margin"``: lead of the best other class over the label to leave, or of the target
-            over the best other class. A callable of the model's outputs and the positions of their
-            samples is ascended unchanged, targeted or not.
+        loss: a name in ``LOSSES``, of a loss of the label to leave. That of a target to reach is
+            ascended with the opposite sign. A callable of the model's outputs and the positions of
+            their samples is ascended unchanged, targeted or not.
         goal: (N,) int64, the label to leave or, if targeted, to reach. It is read at each call.
         targeted: True if ``goal`` holds targets.
         outputs: ``"logits"`` or ``"probabilities"``.
@@ -60,10 +153,11 @@ def make_gain(loss: str | Loss, goal: Tensor, *, targeted: bool, outputs: str) -
     if callable(loss):
         return loss
     if loss not in LOSSES:
+        hint = nearest(loss, LOSSES) if isinstance(loss, str) else ""
         raise ValueError(
-            f"loss must be one of {', '.join(map(repr, LOSSES))} or a callable, got {loss!r}"
+            f"loss must be one of {', '.join(map(repr, LOSSES))} or a callable, got {loss!r}{hint}"
         )
-    function = {"ce": cross_entropy, "margin": margin}[loss]
+    function = LOSSES[loss]
     sign = -1.0 if targeted else 1.0
 
     def gain(scores: Tensor, index: Tensor) -> Tensor:

@@ -124,10 +124,13 @@ def ai_fgsm(
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
             Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
-            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
-            such as the inner product with a target's embedding. A callable is ascended as it is,
-            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            ``"mean-logits"``, or a callable from the model's outputs (r, K) and the positions (r,)
+            of their samples in x to (r,) numbers, such as the inner product with a target's
+            embedding. A callable is ascended as it is, targeted or not. The probability margin is
+            ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the margin over the difference
+            of the largest and third largest score, and with fewer than four classes the margin.
+            ``"mean-logits"`` is the margin of the mean logits of the members of a
             ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
@@ -206,15 +209,18 @@ def auto_pgd(
         eps: radius of the ball, in the units of x (8/255, not 8).
         norm: of the ball, ``"linf"``, ``"l2"`` or ``"l1"``. Default: linf.
         num_steps: T, the steps of each ascent. Default: 100.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
-            (r, K) and the positions (r,) of their samples in x to (r,) numbers. Default: None,
-            ``"ce"``, or with ``num_targets`` the margin of the target, in place of which only
-            ``"score"`` is possible there: ``z_t`` alone. For scores that are minus squared
-            distances to centres, that descends the distance to the target's.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            or a callable from the model's outputs (r, K) and the positions (r,) of their samples in
+            x to (r,) numbers. With ``num_targets`` one of ``"margin"``, ``"probability_margin"``,
+            ``"dlr"`` and ``"score"`` of the target. Default: None, the cross-entropy, or with
+            ``num_targets`` the margin.
         num_targets: m > 0 attacks the m other classes that score highest at the clean input (all,
             if there are fewer) in turn, highest first. Each phase has a start of its own and T
-            steps, and ascends ``z_t - z_y``, or ``z_t`` with ``loss="score"``. Any
-            misclassification is a success. Default: 0.
+            steps, and ascends ``z_t - z_y``, ``p_t - p_y`` of the softmax with
+            ``loss="probability_margin"``, ``(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)`` with
+            ``loss="dlr"``, the k-th largest score being ``z_(k)``, or ``z_t`` with
+            ``loss="score"``. For scores that are minus squared distances to centres, the last
+            descends the distance to the target's. Any misclassification is a success. Default: 0.
         max_queries: most forward rows charged to a sample, the clean check included. None: no
             limit.
         stop_on_success: True stops a sample at its first success. Default: True.
@@ -282,7 +288,9 @@ def auto_pgd(
     References:
         Croce, Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
         parameter-free attacks", ICML 2020 (Auto-PGD). Croce, Hein, "Mind the box: l1-APGD for
-        sparse adversarial attacks on image classifiers", ICML 2021 (the L1 variant).
+        sparse adversarial attacks on image classifiers", ICML 2021 (the L1 variant). Xie et al.,
+        "Towards million-scale adversarial robustness evaluation with stronger individual attacks",
+        CVPR 2025 (the probability margin).
     """
 
 def cw(
@@ -599,10 +607,13 @@ def fgsm(
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
             Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
-            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
-            such as the inner product with a target's embedding. A callable is ascended as it is,
-            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            ``"mean-logits"``, or a callable from the model's outputs (r, K) and the positions (r,)
+            of their samples in x to (r,) numbers, such as the inner product with a target's
+            embedding. A callable is ascended as it is, targeted or not. The probability margin is
+            ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the margin over the difference
+            of the largest and third largest score, and with fewer than four classes the margin.
+            ``"mean-logits"`` is the margin of the mean logits of the members of a
             ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
@@ -722,10 +733,13 @@ def frank_wolfe(
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
             Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
-            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
-            such as the inner product with a target's embedding. A callable is ascended as it is,
-            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            ``"mean-logits"``, or a callable from the model's outputs (r, K) and the positions (r,)
+            of their samples in x to (r,) numbers, such as the inner product with a target's
+            embedding. A callable is ascended as it is, targeted or not. The probability margin is
+            ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the margin over the difference
+            of the largest and third largest score, and with fewer than four classes the margin.
+            ``"mean-logits"`` is the margin of the mean logits of the members of a
             ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
@@ -858,10 +872,13 @@ def frank_wolfe_black_box(
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
             Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
-            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
-            such as the inner product with a target's embedding. A callable is ascended as it is,
-            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            ``"mean-logits"``, or a callable from the model's outputs (r, K) and the positions (r,)
+            of their samples in x to (r,) numbers, such as the inner product with a target's
+            embedding. A callable is ascended as it is, targeted or not. The probability margin is
+            ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the margin over the difference
+            of the largest and third largest score, and with fewer than four classes the margin.
+            ``"mean-logits"`` is the margin of the mean logits of the members of a
             ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
@@ -1010,10 +1027,13 @@ def hmcam(
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
             Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
-            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
-            such as the inner product with a target's embedding. A callable is ascended as it is,
-            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            ``"mean-logits"``, or a callable from the model's outputs (r, K) and the positions (r,)
+            of their samples in x to (r,) numbers, such as the inner product with a target's
+            embedding. A callable is ascended as it is, targeted or not. The probability margin is
+            ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the margin over the difference
+            of the largest and third largest score, and with fewer than four classes the margin.
+            ``"mean-logits"`` is the margin of the mean logits of the members of a
             ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
@@ -1228,10 +1248,13 @@ def i_fgsm(
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
             Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
-            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
-            such as the inner product with a target's embedding. A callable is ascended as it is,
-            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            ``"mean-logits"``, or a callable from the model's outputs (r, K) and the positions (r,)
+            of their samples in x to (r,) numbers, such as the inner product with a target's
+            embedding. A callable is ascended as it is, targeted or not. The probability margin is
+            ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the margin over the difference
+            of the largest and third largest score, and with fewer than four classes the margin.
+            ``"mean-logits"`` is the margin of the mean logits of the members of a
             ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
@@ -1487,10 +1510,13 @@ def m_pgd(
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
             Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
-            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
-            such as the inner product with a target's embedding. A callable is ascended as it is,
-            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            ``"mean-logits"``, or a callable from the model's outputs (r, K) and the positions (r,)
+            of their samples in x to (r,) numbers, such as the inner product with a target's
+            embedding. A callable is ascended as it is, targeted or not. The probability margin is
+            ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the margin over the difference
+            of the largest and third largest score, and with fewer than four classes the margin.
+            ``"mean-logits"`` is the margin of the mean logits of the members of a
             ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
@@ -1588,10 +1614,13 @@ def mi_fgsm(
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
             Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
-            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
-            such as the inner product with a target's embedding. A callable is ascended as it is,
-            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            ``"mean-logits"``, or a callable from the model's outputs (r, K) and the positions (r,)
+            of their samples in x to (r,) numbers, such as the inner product with a target's
+            embedding. A callable is ascended as it is, targeted or not. The probability margin is
+            ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the margin over the difference
+            of the largest and third largest score, and with fewer than four classes the margin.
+            ``"mean-logits"`` is the margin of the mean logits of the members of a
             ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
@@ -1700,10 +1729,13 @@ def nes(
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
             Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
-            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
-            such as the inner product with a target's embedding. A callable is ascended as it is,
-            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            ``"mean-logits"``, or a callable from the model's outputs (r, K) and the positions (r,)
+            of their samples in x to (r,) numbers, such as the inner product with a target's
+            embedding. A callable is ascended as it is, targeted or not. The probability margin is
+            ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the margin over the difference
+            of the largest and third largest score, and with fewer than four classes the margin.
+            ``"mean-logits"`` is the margin of the mean logits of the members of a
             ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
@@ -1804,10 +1836,13 @@ def pgd(
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
             Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
-            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
-            such as the inner product with a target's embedding. A callable is ascended as it is,
-            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            ``"mean-logits"``, or a callable from the model's outputs (r, K) and the positions (r,)
+            of their samples in x to (r,) numbers, such as the inner product with a target's
+            embedding. A callable is ascended as it is, targeted or not. The probability margin is
+            ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the margin over the difference
+            of the largest and third largest score, and with fewer than four classes the margin.
+            ``"mean-logits"`` is the margin of the mean logits of the members of a
             ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
@@ -2052,10 +2087,13 @@ def sign_gradient(
             ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
             own loss until a row reaches the goal, and descend the penalty alone from then on.
             Default: ``"auto"``.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
-            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
-            such as the inner product with a target's embedding. A callable is ascended as it is,
-            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            ``"mean-logits"``, or a callable from the model's outputs (r, K) and the positions (r,)
+            of their samples in x to (r,) numbers, such as the inner product with a target's
+            embedding. A callable is ascended as it is, targeted or not. The probability margin is
+            ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the margin over the difference
+            of the largest and third largest score, and with fewer than four classes the margin.
+            ``"mean-logits"`` is the margin of the mean logits of the members of a
             ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
@@ -2140,10 +2178,10 @@ def square(
         norm: of the ball, ``"linf"`` or ``"l2"``. Default: linf.
         p_init: p, the share of the pixels in the first window, in (0, 1]. Default: None, the
             paper's 0.05 in L-inf and 0.1 in L2. Robust models need more. AutoAttack takes 0.8.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
-            (r, K) and the positions (r,) of their samples in x to (r,) numbers. A callable is
-            ascended as it is, targeted or not. Default: None, the paper's: the margin, and the
-            cross-entropy of a target.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            or a callable from the model's outputs (r, K) and the positions (r,) of their samples in
+            x to (r,) numbers. A callable is ascended as it is, targeted or not. Default: None, the
+            paper's: the margin, and the cross-entropy of a target.
         max_queries: N, most forward rows per sample. Default: 10,000.
         stop_on_success: True stops a sample at its first success. Otherwise the point of highest
             loss is reported if it is a success, and else the last candidate that was one. Default:

@@ -19,10 +19,10 @@ from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.engine.successes import check_restarts
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
-from art_ext.core.checks import check_count
+from art_ext.core.checks import check_choice, check_count
 from art_ext.core.geometry import project_l1_box, unit
 from art_ext.core.keywords import public
-from art_ext.core.losses import Loss, logits_of
+from art_ext.core.losses import RIVAL_LOSSES, Loss, logits_of
 from art_ext.core.oracle import Model
 from art_ext.core.result import AttackResult
 
@@ -82,7 +82,7 @@ class AutoPgd(Method[AutoPgdState]):
         num_steps: T.
         num_targets: m other classes to attack in turn, 0 for none.
         num_restarts: ascents of each phase.
-        alone: ascend a rival's score alone, not its lead over the label's.
+        loss: of a rival, a name in ``RIVAL_LOSSES``.
 
     Attributes:
         rivals: (N, m) the other classes, those that score highest at the clean input first.
@@ -92,9 +92,9 @@ class AutoPgd(Method[AutoPgdState]):
     rivals: Tensor | None = None
 
     def __init__(
-        self, num_steps: int, num_targets: int, num_restarts: int, alone: bool = False
+        self, num_steps: int, num_targets: int, num_restarts: int, loss: str = "margin"
     ) -> None:
-        self.alone = alone
+        self.loss = loss
         self.num_steps = num_steps
         self.num_targets = num_targets
         self.num_restarts = num_restarts
@@ -126,11 +126,12 @@ class AutoPgd(Method[AutoPgdState]):
         if self.rivals is None or restart:
             return None
         kind = problem.oracle.outputs
-        pairs = torch.stack([problem.goal.labels, self.rivals[:, phase]], dim=1)
+        function = RIVAL_LOSSES[self.loss]
+        labels, rivals = problem.goal.labels, self.rivals[:, phase]
 
         def gain(outputs: Tensor, index: Tensor) -> Tensor:
-            chosen = logits_of(outputs, kind).gather(1, pairs.index_select(0, index))
-            return chosen[:, 1] if self.alone else chosen.diff(dim=1).squeeze(1)
+            own, other = labels.index_select(0, index), rivals.index_select(0, index)
+            return function(logits_of(outputs, kind), own, other)
 
         return gain
 
@@ -218,9 +219,9 @@ class SparseAutoPgd(AutoPgd):
     """Ascents in L1."""
 
     def __init__(
-        self, num_steps: int, num_targets: int, num_restarts: int, alone: bool = False
+        self, num_steps: int, num_targets: int, num_restarts: int, loss: str = "margin"
     ) -> None:
-        super().__init__(num_steps, num_targets, num_restarts, alone)
+        super().__init__(num_steps, num_targets, num_restarts, loss)
         interval = max(num_steps // 25, 1)
         self.checkpoints = list(range(interval, num_steps + 1, interval))
 
@@ -289,15 +290,18 @@ def auto_pgd(
 
     Args:
         num_steps: T, the steps of each ascent. Default: 100.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
-            (r, K) and the positions (r,) of their samples in x to (r,) numbers. Default: None,
-            ``"ce"``, or with ``num_targets`` the margin of the target, in place of which only
-            ``"score"`` is possible there: ``z_t`` alone. For scores that are minus squared
-            distances to centres, that descends the distance to the target's.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            or a callable from the model's outputs (r, K) and the positions (r,) of their samples in
+            x to (r,) numbers. With ``num_targets`` one of ``"margin"``, ``"probability_margin"``,
+            ``"dlr"`` and ``"score"`` of the target. Default: None, the cross-entropy, or with
+            ``num_targets`` the margin.
         num_targets: m > 0 attacks the m other classes that score highest at the clean input (all,
             if there are fewer) in turn, highest first. Each phase has a start of its own and T
-            steps, and ascends ``z_t - z_y``, or ``z_t`` with ``loss="score"``. Any
-            misclassification is a success. Default: 0.
+            steps, and ascends ``z_t - z_y``, ``p_t - p_y`` of the softmax with
+            ``loss="probability_margin"``, ``(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)`` with
+            ``loss="dlr"``, the k-th largest score being ``z_(k)``, or ``z_t`` with
+            ``loss="score"``. For scores that are minus squared distances to centres, the last
+            descends the distance to the target's. Any misclassification is a success. Default: 0.
         stop_on_success: True stops a sample at its first success. Default: True.
         num_restarts: R, ascents from R random points, in each phase. The first one is that of
             ``num_restarts=1``. Of a phase the best outcome of each sample counts: a success before
@@ -331,7 +335,9 @@ def auto_pgd(
     References:
         Croce, Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
         parameter-free attacks", ICML 2020 (Auto-PGD). Croce, Hein, "Mind the box: l1-APGD for
-        sparse adversarial attacks on image classifiers", ICML 2021 (the L1 variant).
+        sparse adversarial attacks on image classifiers", ICML 2021 (the L1 variant). Xie et al.,
+        "Towards million-scale adversarial robustness evaluation with stronger individual attacks",
+        CVPR 2025 (the probability margin).
     """
     check_count("num_steps", num_steps)
     check_count("num_targets", num_targets, least=0)
@@ -349,7 +355,8 @@ def auto_pgd(
         **options,
     )
     kind = SparseAutoPgd if norm == "l1" else AutoPgd
-    method = kind(num_steps, num_targets, num_restarts, loss == "score")
+    rival_loss = loss if isinstance(loss, str) and num_targets else "margin"
+    method = kind(num_steps, num_targets, num_restarts, rival_loss)
     return driver.run(method, num_restarts=num_restarts, keep_ends=keep_samples)
 
 
@@ -361,11 +368,8 @@ def _check_targets(num_targets: int, loss: str | Loss | None, options: dict[str,
             "num_targets must be 0 in a targeted attack, whose classes are given, got"
             f" {num_targets}"
         )
-    if loss not in (None, "margin", "score"):
-        raise ValueError(
-            "loss must be 'margin' or None with num_targets, which ascends the target's, or"
-            f" 'score', its score alone, got {loss!r}"
-        )
+    if loss is not None:
+        check_choice("loss with num_targets", loss, tuple(RIVAL_LOSSES))
     if options.get("criterion") is not None:
         raise ValueError("criterion must be None with num_targets, which needs class scores")
 

@@ -407,10 +407,10 @@ def square(
         norm: of the ball, ``"linf"`` or ``"l2"``. Default: linf.
         p_init: p, the share of the pixels in the first window, in (0, 1]. Default: None, the
             paper's 0.05 in L-inf and 0.1 in L2. Robust models need more. AutoAttack takes 0.8.
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, or a callable from the model's outputs
-            (r, K) and the positions (r,) of their samples in x to (r,) numbers. A callable is
-            ascended as it is, targeted or not. Default: None, the paper's: the margin, and the
-            cross-entropy of a target.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            or a callable from the model's outputs (r, K) and the positions (r,) of their samples in
+            x to (r,) numbers. A callable is ascended as it is, targeted or not. Default: None, the
+            paper's: the margin, and the cross-entropy of a target.
         max_queries: N, most forward rows per sample. Default: 10,000.
         stop_on_success: True stops a sample at its first success. Otherwise the point of highest
             loss is reported if it is a success, and else the last candidate that was one. Default:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from art_ext.core.attacks.engine.options import check_penalty
+from art_ext.core.losses import LOSSES
 from art_ext.core.oracle import Model
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.members import CoreRun, find_attack
@@ -149,13 +150,14 @@ def _declarations(models: Mapping[str, Model]) -> Iterator[tuple[str, str, dict[
 def _with_given_targets(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of an attack for targets that the run gives.
 
-    An attack that would choose its targets ascends the margin of the given one, because the
-    target's score alone is a loss of chosen targets only.
+    An attack that would choose its targets ascends its loss of the given one. That is the margin,
+    unless it has a name. The target's score alone is a loss of chosen targets only.
     """
     if not arguments.get(CHOOSE_TARGETS):
         return dict(arguments)
     others = {name: value for name, value in arguments.items() if name != CHOOSE_TARGETS}
-    return {**others, "loss": "margin"}
+    loss = others.get("loss")
+    return {**others, "loss": loss if loss in LOSSES else "margin"}
 
 
 def _unfit(attack: Attack, settings: Settings) -> str:

@@ -118,10 +118,13 @@ class FixedRadiusOptions(AttackOptions):
     """Keywords of every fixed-radius attack: those of ``AttackOptions``, and these.
 
     Attributes:
-        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"mean-logits"``, or a callable from
-            the model's outputs (r, K) and the positions (r,) of their samples in x to (r,) numbers,
-            such as the inner product with a target's embedding. A callable is ascended as it is,
-            targeted or not. ``"mean-logits"`` is the margin of the mean logits of the members of a
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            ``"mean-logits"``, or a callable from the model's outputs (r, K) and the positions (r,)
+            of their samples in x to (r,) numbers, such as the inner product with a target's
+            embedding. A callable is ascended as it is, targeted or not. The probability margin is
+            ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the margin over the difference
+            of the largest and third largest score, and with fewer than four classes the margin.
+            ``"mean-logits"`` is the margin of the mean logits of the members of a
             ``JointEnsemble`` inside the model. Default: ``"ce"``.
         criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
             are no class scores. Default: None, the predicted class differs from y, or is the
