@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 
 import torch
@@ -15,6 +15,7 @@ from art_ext.core.calling import outside_inference_mode
 _LOCK = threading.Lock()
 # by id of a module or parameter: the thread that uses it, and how often
 _USERS: dict[int, tuple[int, int]] = {}
+RECURRENT = (nn.RNN, nn.LSTM, nn.GRU)
 
 
 class NetworkInUseError(RuntimeError):
@@ -72,8 +73,8 @@ def frozen_eval(model: object) -> Iterator[None]:
     """Run an ``nn.Module`` in eval mode without parameter gradients.
 
     Every flag is restored, also after an error. Each submodule gets its own mode back, so layers
-    that were frozen before stay frozen. ``torch.inference_mode()`` is disabled, for other callables
-    too.
+    that were frozen before stay frozen. Recurrent layers run in train mode without dropout, which
+    computes the same. ``torch.inference_mode()`` is disabled, for other callables too.
 
     Raises:
         NetworkInUseError: if another thread uses the network. Nothing is changed then.
@@ -89,18 +90,49 @@ def frozen_eval(model: object) -> Iterator[None]:
 
 
 @contextmanager
-def eval_without_gradients(model: nn.Module) -> Iterator[None]:
-    """Run a network that this thread holds already in eval mode, as ``frozen_eval`` does."""
+def eval_without_gradients(model: nn.Module, *, recurrent: bool = True) -> Iterator[None]:
+    """Run a network that this thread holds already in eval mode, as ``frozen_eval`` does.
+
+    Args:
+        model: the network.
+        recurrent: True to run recurrent layers in train mode without dropout. False leaves them in
+            eval mode.
+    """
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     with restored_modes(model):
         try:
             model.eval()
             for parameter, _ in wanted:
                 parameter.requires_grad_(False)
-            yield
+            with differentiable_recurrence(model) if recurrent else nullcontext():
+                yield
         finally:
             for parameter, requires_grad in wanted:
                 parameter.requires_grad_(requires_grad)
+
+
+@contextmanager
+def differentiable_recurrence(model: nn.Module) -> Iterator[None]:
+    """Run the recurrent layers of a network in train mode with dropout off.
+
+    That computes what they compute in eval mode, in which cuDNN has no backward pass for them. A
+    layer of a derived class with a forward of its own stays as it is, since that may read the mode.
+    """
+    layers = [
+        (module, module.training, module.dropout)
+        for module in model.modules()
+        if isinstance(module, nn.RNNBase)
+        and type(module).forward in [kind.forward for kind in RECURRENT]
+    ]
+    try:
+        for module, _, _ in layers:
+            module.training = True
+            module.dropout = 0.0
+        yield
+    finally:
+        for module, mode, dropout in layers:
+            module.training = mode
+            module.dropout = dropout
 
 
 def check_no_inference_tensor(model: nn.Module) -> None:

@@ -82,7 +82,7 @@ def crafting_mode(model: nn.Module, mode: str, frozen: Iterable[nn.Module] = ())
             uses the batch's statistics and updates nothing.
         frozen: modules that stay in eval mode in all three.
     """
-    with eval_without_gradients(model):
+    with eval_without_gradients(model, recurrent=mode == "eval"):
         if mode != "eval":
             set_training(model, frozen)
         tracked = [norm for norm in _norms(model) if mode == "batch" and norm.track_running_stats]
