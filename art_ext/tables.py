@@ -30,7 +30,7 @@ from art_ext.core.detection import registry as detectors
 from art_ext.core.geometry import NORMS
 from art_ext.core.wording import radius
 from art_ext.data.loading import DATA_NAMES
-from art_ext.evaluation.panel.panels import PANELS, Member
+from art_ext.evaluation.panel.panels import PANELS, VERSIONS, Member
 from art_ext.models.networks import NETWORKS
 from art_ext.shells import art, torchattacks
 from art_ext.shells.plan import Host, Plan, has_shell, plan
@@ -59,7 +59,7 @@ def values() -> str:
         "DATA": DATA_NAMES,
         "MODELS": NETWORKS,
         "NORMS": NORMS,
-        "PANELS": PANELS,
+        "PANELS": [*PANELS, *VERSIONS],
         "RECIPES": [recipe.name for recipe in CATALOGUE],
     }
     lines = [f"{name} = {tuple(sorted(found))!r}" for name, found in names.items()]
@@ -267,13 +267,14 @@ def _facts(spec: AttackSpec, prefix: str) -> tuple[str, ...]:
 def _panels(specs: Sequence[AttackSpec], prefix: str) -> str:
     """Return the table of panels with what all members of each need and can do."""
     rows = []
-    for panel in PANELS.values():
+    for panel in sorted(VERSIONS.values(), key=lambda one: PANELS[one.name] is not one):
         members = [(one, registry.get(one.attack)) for one in panel.members]
         norms = [norm for norm in NORMS if all(norm in spec.norms for _, spec in members)]
         without = dict.fromkeys(f"`{spec.name}`" for _, spec in members if spec.no_targets)
         rows.append(
             (
-                f"`{panel.name}`",
+                f"`{panel.name if PANELS[panel.name] is panel else panel.full_name}`",
+                panel.version,
                 panel.mode,
                 ", ".join(dict.fromkeys(spec.access for _, spec in members)),
                 ", ".join(norms),
@@ -281,7 +282,7 @@ def _panels(specs: Sequence[AttackSpec], prefix: str) -> str:
                 ", ".join(_member(one) for one, _ in members),
             )
         )
-    header = ("panel", "mode", "needs", "norms", "targets", "members, in this order")
+    header = ("panel", "version", "mode", "needs", "norms", "targets", "members, in this order")
     return _table(header, rows)
 
 

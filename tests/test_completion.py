@@ -11,6 +11,7 @@ import pytest
 from art_ext import tables
 from art_ext.cli.completion import completion
 from art_ext.core.attacks import registry
+from art_ext.evaluation.panel.panels import PANELS, VERSIONS
 
 PROGRAM = "from art_ext.cli import app; app(prog_name='art-ext')"
 
@@ -31,7 +32,7 @@ def completed(line: str) -> tuple[list[str], str]:
     ("line", "wanted"),
     [
         ("art-ext evaluate --attack pgd,ra", ["pgd,rays"]),
-        ("art-ext evaluate --panel ", ["black-box", "paper", "quick", "standard"]),
+        ("art-ext evaluate --panel ", sorted([*PANELS, *VERSIONS])),
         ("art-ext evaluate --engine s", ["slurm"]),
         ("art-ext train --recipe backw", ["backward-smoothing"]),
     ],

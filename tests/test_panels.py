@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from pyarrow import parquet
 from torch import Tensor, nn
 
 from art_ext.core import attacks as core_attacks
 from art_ext.data import Dataset
 from art_ext.evaluation import PANELS, Member, Panel, evaluate, find_panel, read_run
+from art_ext.evaluation.analysis.together import describe
+from art_ext.evaluation.analysis.verdict import lines, table
+from art_ext.evaluation.panel.panels import VERSIONS, resolve_panel
 
 EPS = 0.08
 SMALL = Panel(
@@ -46,18 +52,6 @@ def given_to(records: pd.DataFrame, attack: str, eps: float) -> set[int]:
 
 
 class TestBuiltIn:
-    def test_the_standard_panel_is_what_the_documentation_says(self) -> None:
-        assert [(one.label, one.attack, dict(one.arguments)) for one in PANELS["standard"].members][
-            :2
-        ] == [
-            ("auto_pgd_ce", "auto_pgd", {"loss": "ce", "num_steps": 100}),
-            ("auto_pgd_targeted", "auto_pgd", {"num_targets": 9, "num_steps": 100}),
-        ]
-        *_, frank_wolfe, rays = PANELS["standard"].members
-        assert (frank_wolfe.attack, frank_wolfe.arguments["loss"]) == ("frank_wolfe", "margin")
-        assert (rays.attack, dict(rays.arguments)) == ("rays", {"max_queries": 1500})
-        assert PANELS["standard"].mode == "cascade"
-
     @pytest.mark.parametrize("name", PANELS)
     @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
     def test_every_panel_runs_in_every_norm(
@@ -88,7 +82,10 @@ class TestBuiltIn:
         )
         assert [row.attack for row in outcome.rows] == [one.label for one in panel.members]
         assert all(row.robust_accuracy <= row.clean_accuracy for row in outcome.rows)
-        assert read_run(tmp_path / "run")["panel"] == {"name": name, "mode": panel.mode}  # type: ignore[index]
+        told = read_run(tmp_path / "run")["panel"]  # type: ignore[index]
+        changed = [one.label for one in panel.members if one.attack in few]
+        wanted = {"name": name, "version": panel.version, "mode": panel.mode, "changed": changed}
+        assert told == wanted
 
 
 class TestCascade:
@@ -207,7 +204,7 @@ class TestFiles:
             ("[[attack]]\nname = 'x'", r"line 1: attack of an \[\[attack\]\] must be a text"),
             (
                 "modus = 'x'\n[[attack]]\nattack = 'fgsm'",
-                "line 1: wanted name, mode, attack only, got modus",
+                "line 1: wanted name, version, mode, attack only, got modus",
             ),
             (
                 "[[attack]]\nattack = 'fgsm'\nsteps = 3",
@@ -240,6 +237,93 @@ class TestFiles:
             find_panel("standart")
         with pytest.raises(ValueError, match=r"existing \.toml file"):
             find_panel(tmp_path / "nowhere.toml")
+
+
+class TestVersions:
+    def test_the_name_alone_means_the_newest(self) -> None:
+        for name in PANELS:
+            versions = [one for one in VERSIONS.values() if one.name == name]
+            assert max(versions, key=lambda one: one.version) is PANELS[name] is find_panel(name)
+        assert all(find_panel(name.upper()) is panel for name, panel in VERSIONS.items())
+
+    def test_a_released_version_keeps_its_members(self) -> None:
+        panel = VERSIONS["standard-2026.11"]
+        assert panel.mode == "cascade"
+        assert [(one.label, one.attack, dict(one.arguments)) for one in panel.members] == [
+            ("auto_pgd_ce", "auto_pgd", {"loss": "ce", "num_steps": 100}),
+            ("auto_pgd_targeted", "auto_pgd", {"num_targets": 9, "num_steps": 100}),
+            ("frank_wolfe", "frank_wolfe", {"loss": "margin"}),
+            ("rays", "rays", {"max_queries": 1500}),
+        ]
+
+    def test_a_version_that_does_not_exist(self) -> None:
+        with pytest.raises(
+            ValueError,
+            match=r"panel standard has the versions standard-2026\.11.*, got 'standard-2026\.10'"
+            r" \(did you mean 'standard-2026\.11'\?\)$",
+        ):
+            find_panel("standard-2026.10")
+
+    def test_stands_in_everything_that_a_run_writes(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        outcome = evaluate(
+            {"net": linear_net}, data.first(8), tmp_path / "run", eps=EPS, panel="Quick", seed=3
+        )
+        full = PANELS["quick"].full_name
+        run = read_run(tmp_path / "run")
+        assert run is not None
+        assert run["panel"] == {
+            "name": "quick",
+            "version": PANELS["quick"].version,
+            "mode": "cascade",
+        }
+        assert run["arguments"]["panel"] == full
+        assert [one["panel"] for one in run["verdict"]] == [full]
+        assert f"worst case of 3 attacks ({full}), " in lines(outcome.verdicts)[0]
+        (worst,) = (row for row in table(outcome.rows, outcome.verdicts) if row["panel"])
+        assert (worst["attack"], worst["panel"]) == ("worst_case", full)
+        assert f"panel {full} (cascade)" in describe(run)
+        metadata = parquet.read_schema(tmp_path / "run" / "records.parquet").metadata
+        assert json.loads(metadata[b"art-ext.panel"]) == run["panel"]
+
+    def test_other_arguments_are_told(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        args = {"RayS": {"max_queries": 20}, "pgd": {"num_steps": 20}}
+        outcome = evaluate(
+            linear_net, data.first(4), tmp_path / "run", eps=EPS, panel="quick", attack_args=args
+        )
+        assert outcome.verdicts[0].panel == (
+            f"{PANELS['quick'].full_name} with other arguments of rays"
+        )
+
+    def test_attacks_without_a_panel(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        outcome = evaluate(
+            linear_net, data.first(4), tmp_path / "run", eps=EPS, attacks=["fgsm"], seed=0
+        )
+        assert outcome.verdicts[0].panel is None
+        assert "worst case of 1 attack, " in lines(outcome.verdicts)[0]
+        assert read_run(tmp_path / "run")["panel"]["name"] == "custom"  # type: ignore[index]
+
+    def test_a_file_may_state_a_version(self, tmp_path: Path) -> None:
+        file = tmp_path / "mine.toml"
+        file.write_text('version = "2"\n[[attack]]\nattack = "fgsm"', encoding="utf-8")
+        assert find_panel(file).full_name == "mine-2"
+
+    @pytest.mark.parametrize(
+        "panel",
+        [
+            replace(PANELS["standard"], members=(Member("fgsm"),)),
+            Panel("STANDARD", "cascade", (Member("fgsm"),)),
+            Panel("standard-2026.11", "cascade", (Member("fgsm"),)),
+        ],
+    )
+    def test_no_other_panel_takes_a_name(self, panel: Panel) -> None:
+        with pytest.raises(ValueError, match="which is a panel of art-ext: choose another name"):
+            resolve_panel(panel)
 
 
 class TestRefusals:

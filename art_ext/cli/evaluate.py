@@ -69,7 +69,7 @@ def evaluate(context: typer.Context, **options: Any) -> None:
             check_figure(config.figure, overwrite=config.overwrite, made=store)
         check_place(store, "out must name a folder")
         store.names()  # an object store answers, or tells what is missing
-        write = partial(_write_config, config.out, evaluation_toml(config))
+        write = partial(_write_config, config.out, evaluation_toml(_with_version(config)))
         with (
             watching(config.quiet, write, dry_run=config.dry_run) as watcher,
             _stopped(),
@@ -82,6 +82,13 @@ def evaluate(context: typer.Context, **options: Any) -> None:
         if config.figure is not None:
             _write_figure(config.out, config.figure, outcome.missing)
         show(outcome, config.quiet, least)
+
+
+def _with_version(config: EvaluationConfig) -> EvaluationConfig:
+    """Return a configuration that names the version of its panel, so that it repeats this run."""
+    from art_ext.evaluation.panel.panels import with_version
+
+    return config if config.panel is None else replace(config, panel=with_version(config.panel))
 
 
 @contextmanager

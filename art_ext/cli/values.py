@@ -48,7 +48,16 @@ MODELS = (
 
 NORMS = ("l1", "l2", "linf")
 
-PANELS = ("black-box", "paper", "quick", "standard")
+PANELS = (
+    "black-box",
+    "black-box-2026.11",
+    "paper",
+    "paper-2026.11",
+    "quick",
+    "quick-2026.11",
+    "standard",
+    "standard-2026.11",
+)
 
 RECIPES = (
     "adp",

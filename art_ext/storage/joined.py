@@ -5,8 +5,9 @@ The file is written when the last unit has ended.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from art_ext.storage.records import COLUMNS, RECORDS, damage_named, read_parquet, upgraded
 from art_ext.storage.units import Units
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHUNKS_A_PART = 64
+PANEL = b"art-ext.panel"  # key of the panel in the metadata of the file
 
 
 def joined_records(folder: Units) -> pd.DataFrame:
@@ -58,11 +60,17 @@ def write_records(folder: Units) -> Iterator[pd.DataFrame]:
     with folder.store.writing(RECORDS) as stream:
         writer = None
         for table in _tables(folder, range(len(folder.chunks))):
-            writer = writer or ParquetWriter(stream, table.schema)
+            writer = writer or ParquetWriter(stream, _with_panel(table.schema, folder.run))
             writer.write_table(table, row_group_size=len(table))
             yield table.to_pandas()
         if writer is not None:
             writer.close()
+
+
+def _with_panel(schema: pa.Schema, run: Mapping[str, Any]) -> pa.Schema:
+    """Return a schema whose metadata name the panel of a run, for a file without its folder."""
+    panel = json.dumps(run["panel"]).encode()
+    return schema.with_metadata({**(schema.metadata or {}), PANEL: panel})
 
 
 def ended_records(folder: Units) -> pd.DataFrame:

@@ -20,6 +20,7 @@ Parts = Mapping[tuple[str, float], Sequence[tuple[str, set[int]]]]
 NORMS = {"linf": "L-infinity", "l2": "L2", "l1": "L1"}
 # stands for an attack in the rows that sum up a panel, so no attack may have this name
 WORST_CASE = "worst_case"
+CUSTOM = "custom"  # name of the panel of a run whose attacks were given one by one
 NAMES = ("model", "attack", "eps")
 ROW = "row"  # position in the records
 # in 32 bits here: a large run has millions of rows
@@ -313,6 +314,19 @@ def parts_of(facts: Sequence[Mapping[str, Any]]) -> Parts:
         for part, positions in fact["parts"]:
             own.setdefault(part, set()).update(positions)
     return {key: list(parts.items()) for key, parts in joined.items()}
+
+
+def panel_name(run: Mapping[str, Any]) -> str | None:
+    """Return the panel of a run with its version, and the members with other arguments.
+
+    None for attacks that were given one by one.
+    """
+    panel = run["panel"]
+    if panel["name"] == CUSTOM:
+        return None
+    name = f"{panel['name']}-{panel['version']}" if "version" in panel else panel["name"]
+    changed = panel.get("changed", [])
+    return f"{name} with other arguments of {', '.join(changed)}" if changed else str(name)
 
 
 def in_cascade(run: Mapping[str, Any]) -> bool:

@@ -23,6 +23,7 @@ from art_ext.evaluation.analysis.blocks import (
     blocks_of,
     in_cascade,
     minimises,
+    panel_name,
     stopped_early,
 )
 from art_ext.evaluation.analysis.radii import adversarial, has_detector, smallest_radii, successes
@@ -362,6 +363,8 @@ class Verdict:
         clean_accuracy, clean_low, clean_high: clean accuracy and its interval.
         worst: for each eps, ascending, the worst case over all attacks of the panel.
         warnings, infos: numbers of findings of each level that concern this model, or all models.
+        panel: name and version of the panel, and the members that were given other arguments. None
+            for attacks that were given one by one.
         detector, fpr: name of the detector, and its wanted false-positive rate. They and the
             following are None without a detector.
         clean_accepted: fraction of samples that are correct and accepted without attack.
@@ -381,6 +384,7 @@ class Verdict:
     worst: tuple[Worst, ...]
     warnings: int
     infos: int
+    panel: str | None = None
     detector: str | None = None
     fpr: float | None = None
     clean_accepted: float | None = None
@@ -420,6 +424,7 @@ def verdicts(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Ver
                 tuple(worst),
                 warnings=levels.count("warning"),
                 infos=levels.count("info"),
+                panel=panel_name(run),
                 **verdict_fields(blocks, model, run),
             )
         )

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from art_ext.core.wording import counted, radius
-from art_ext.evaluation.analysis.blocks import NORMS, fingerprints, in_cascade, samples_of
+from art_ext.evaluation.analysis.blocks import (
+    CUSTOM,
+    NORMS,
+    fingerprints,
+    in_cascade,
+    panel_name,
+    samples_of,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,12 +123,12 @@ def _conditions(one: LoadedRun) -> tuple[Any, ...]:
 def describe(run: Mapping[str, Any]) -> str:
     """Return data, settings and panel of a run in a few words."""
     settings = run["settings"]
-    panel = run["panel"]
+    panel = panel_name(run) or CUSTOM
     targets = "" if settings["targeted"] is None else f", targets {settings['targeted']}"
     return (
         f"{run['data']['name']}, {counted(run['data']['samples'], 'sample')},"
         f" {NORMS[settings['norm']]}, eps {', '.join(map(radius, settings['eps']))}{targets}; panel"
-        f" {panel['name']} ({panel['mode']}){', ' + run['partial'] if 'partial' in run else ''}"
+        f" {panel} ({run['panel']['mode']}){', ' + run['partial'] if 'partial' in run else ''}"
     )
 
 

@@ -21,7 +21,7 @@ from art_ext.evaluation.analysis.table import (
 )
 
 ROUNDING = 1e-12
-OWN_COLUMNS = ("attacks", "warnings", "infos")  # that only rows of the worst case fill
+OWN_COLUMNS = ("panel", "attacks", "warnings", "infos")  # that only rows of the worst case fill
 # the same of a model with a detector
 DETECTED = (
     "fpr",
@@ -40,13 +40,14 @@ def lines(found: Sequence[Verdict]) -> list[str]:
     for verdict in found:
         name = f"{verdict.model}: " if len(found) > 1 else ""
         attacks = counted(verdict.attacks, "attack")
+        panel = f" ({verdict.panel})" if verdict.panel else ""
         warnings = counted(verdict.warnings, "warning") if verdict.warnings else "no warnings"
         kind = "robust accuracy" if verdict.detector is None else "robust accuracy with rejection"
         for worst in verdict.worst:
             share, low, high = decisive(worst)
             sentences.append(
                 f"{name}{kind} {percent(share)} [{100 * low:.1f}, {100 * high:.1f}] at"
-                f" {radius(worst.eps)}: worst case of {attacks}, {warnings}"
+                f" {radius(worst.eps)}: worst case of {attacks}{panel}, {warnings}"
                 f"{_beside(verdict, worst)}"
             )
     return sentences

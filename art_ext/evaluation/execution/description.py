@@ -22,7 +22,7 @@ from art_ext.storage.units import plan
 def describe(
     job: Job,
     arguments: Mapping[str, Any],
-    panel: str,
+    panel: Mapping[str, Any],
     chunk_size: int,
     given: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -31,7 +31,8 @@ def describe(
     Args:
         job: of the run.
         arguments: of the run, to record.
-        panel: name of the panel.
+        panel: name of the panel, its version if it has one, and the members whose arguments were
+            changed, if any.
         chunk_size: most samples in a unit.
         given: the models by name, as ``resolve_models`` returns them.
     """
@@ -43,7 +44,7 @@ def describe(
         "arguments": dict(arguments),
         "identity": {**identity_of_job(job), **_own_files(job), "art-ext": __version__},
         "settings": asdict(job.settings),
-        "panel": {"name": panel, "mode": job.mode},
+        "panel": {**panel, "mode": job.mode},
         "data": {
             "name": job.data.name,
             "samples": len(job.data),

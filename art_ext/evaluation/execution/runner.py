@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from art_ext.core.streams import resolve_seed
 from art_ext.core.wording import radius
 from art_ext.data import Dataset, Samples
 from art_ext.data.lazy import check_repeatable
+from art_ext.evaluation.analysis.blocks import CUSTOM
 from art_ext.evaluation.analysis.records import require_report
 from art_ext.evaluation.execution.description import describe
 from art_ext.evaluation.execution.detection import Fitting, defended
@@ -71,8 +71,8 @@ from art_ext.evaluation.panel.panels import (
     Panel,
     assign_arguments,
     check_member_names,
-    find_panel,
     own_budgets,
+    resolve_panel,
 )
 from art_ext.evaluation.panel.resources import AnyGenerator, note_unused, resources_of, source_of
 from art_ext.evaluation.panel.user_attacks import name_of
@@ -154,7 +154,8 @@ def evaluate(
             external attacks such as ``torchattacks:CLASS``, or ``Attack`` objects. None and no
             panel takes RayS. Names of attacks and panels ignore case.
         panel: instead of attacks, a built-in panel (``"quick"``, ``"standard"``, ``"black-box"``,
-            ``"paper"``), a TOML file, or a ``Panel``.
+            ``"paper"``) in its newest version, one of its versions (``"standard-2026.11"``), a TOML
+            file, or a ``Panel``.
         mode: ``"cascade"``: each attack is given only the correctly classified samples without a
             success of an earlier attack within eps. ``"independent"``: each is given all. None
             takes the panel's own mode, and ``"independent"`` for attacks.
@@ -254,7 +255,9 @@ def evaluate(
     if not isinstance(data, Dataset):
         check_repeatable(data)
     check_shapes(given, data.shape, sized=getattr(data, "transform", None) is not None)
-    chosen, panel_attacks, mode, file = _panel(attacks, panel, mode, attack_args or {})
+    panel = None if panel is None else resolve_panel(panel)
+    panel_attacks, mode = _members(attacks, panel, mode, attack_args or {})
+    file = None if panel is None else panel.file
     ensembles = ensembles_of(named) if members else {}
     source = source_of(generator, device)
     note_unused(source, (attack.resources for attack in panel_attacks))
@@ -314,7 +317,7 @@ def evaluate(
         "models": list(named),
         "data": data.name,
         "samples": len(data),
-        "panel": chosen,
+        "panel": CUSTOM if panel is None else panel.full_name,
         "mode": mode,
         "attacks": [attack.name for attack in panel_attacks],
         "attack_args": {
@@ -331,7 +334,7 @@ def evaluate(
     }
     del recorded["device"]  # numbers do not depend on it but for rounding
     begun = time.perf_counter()
-    run = describe(job, recorded, chosen, size, given)
+    run = describe(job, recorded, _told(panel, attack_args or {}), size, given)
     if detection is not None:
         run["identity"] |= {**fitting.identity, **digests(planned)}
     if left_out := declared.left_out(adaptive):
@@ -433,13 +436,23 @@ def _distribute(
         Distribution(crew, begun, task, names, folder.complete, work.watcher, succeeded).run()
 
 
-def _panel(
+def _told(
+    panel: Panel | None, arguments: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str | list[str]]:
+    """Return what a run records of its panel: name, version, and members with other arguments."""
+    if panel is None:
+        return {"name": CUSTOM}
+    told = {"name": panel.name, "version": panel.version, "changed": panel.changed(arguments)}
+    return {key: value for key, value in told.items() if value}
+
+
+def _members(
     attacks: Sequence[str | Attack] | None,
-    panel: str | os.PathLike[str] | Panel | None,
+    panel: Panel | None,
     mode: str | None,
     arguments: Mapping[str, Mapping[str, Any]],
-) -> tuple[str, list[Attack], str, Path | None]:
-    """Name of the panel, its attacks, its mode, and the file that declares it."""
+) -> tuple[list[Attack], str]:
+    """Return the attacks of a run and its mode."""
     if mode is not None:
         check_choice("mode", mode, MODES)
     if panel is not None:
@@ -447,8 +460,7 @@ def _panel(
             raise ValueError(
                 "attacks and panel exclude each other: a TOML file can declare any panel"
             )
-        found = panel if isinstance(panel, Panel) else find_panel(panel)
-        return found.name, found.attacks(arguments), mode or found.mode, found.file
+        return panel.attacks(arguments), mode or panel.mode
     attacks = ("rays",) if attacks is None else attacks
     named = assign_arguments(
         arguments, {name_of(attack): attack for attack in attacks if isinstance(attack, str)}
@@ -456,7 +468,7 @@ def _panel(
     members = [
         one if isinstance(one, Attack) else find_attack(one, named[name_of(one)]) for one in attacks
     ]
-    return "custom", members, mode or "independent", None
+    return members, mode or "independent"
 
 
 def _repeated(eps: float | Sequence[float]) -> list[str]:

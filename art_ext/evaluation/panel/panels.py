@@ -2,6 +2,7 @@
 
 ::
 
+    version = "2026.11"         # any text, which stands in the records. Default: none
     mode = "cascade"            # or "independent"
     [[attack]]
     attack = "auto_pgd"         # or "FILE.py:FUNCTION", "torchattacks:PGD", "autoattack"
@@ -62,16 +63,36 @@ class Panel:
             one, so the cheapest come first. ``"independent"``: each is given all.
         members: in the order in which they run.
         file: TOML file that declares it, for errors. None: there is none.
+        version: year and month in which its members were chosen, such as ``"2026.11"``, or any
+            text. Empty: it has none.
     """
 
     name: str
     mode: str
     members: tuple[Member, ...]
     file: Path | None = field(default=None, compare=False)
+    version: str = ""
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, MODES)
         _check_members(self.members)
+
+    @property
+    def full_name(self) -> str:
+        """Name and version, such as ``"standard-2026.11"``."""
+        return f"{self.name}-{self.version}" if self.version else self.name
+
+    def changed(self, arguments: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Return the names of the members to which these arguments give other values."""
+        given = {name.casefold(): more for name, more in arguments.items()}
+        return [
+            member.label
+            for member in self.members
+            if any(
+                key not in member.arguments or member.arguments[key] != value
+                for key, value in given.get(member.label.casefold(), {}).items()
+            )
+        ]
 
     def attacks(self, arguments: Mapping[str, Mapping[str, Any]] | None = None) -> list[Attack]:
         """Return the members for the evaluation.
@@ -178,55 +199,62 @@ def _without_a_name(given: Mapping[str, Any], attacks: Mapping[str, str]) -> str
     return ": ".join([wrong, *reasons[:1]])
 
 
-PANELS = {
-    panel.name: panel
-    for panel in (
-        # a first impression: seconds for a small network
-        Panel(
-            "quick",
-            "cascade",
-            (
-                Member("pgd", {"num_steps": 20, "stop_on_success": True}),
-                Member("frank_wolfe", {"loss": "margin"}),
-                Member("rays", {"max_queries": 200}),
-            ),
+# a released version keeps its members: other members are a further entry with another version. The
+# last entry of a name is the one that the name alone means
+_BUILT_IN = (
+    # a first impression: seconds for a small network
+    Panel(
+        "quick",
+        "cascade",
+        (
+            Member("pgd", {"num_steps": 20, "stop_on_success": True}),
+            Member("frank_wolfe", {"loss": "margin"}),
+            Member("rays", {"max_queries": 200}),
         ),
-        # comparable to AutoAttack: two ascents that need no tuning, an attack without projection,
-        # one without gradients
-        Panel(
-            "standard",
-            "cascade",
-            (
-                Member("auto_pgd", {"loss": "ce", "num_steps": 100}, "auto_pgd_ce"),
-                Member("auto_pgd", {"num_targets": 9, "num_steps": 100}, "auto_pgd_targeted"),
-                Member("frank_wolfe", {"loss": "margin"}),
-                Member("rays", {"max_queries": 1500}),
-            ),
+        version="2026.11",
+    ),
+    # comparable to AutoAttack: two ascents that need no tuning, an attack without projection,
+    # one without gradients
+    Panel(
+        "standard",
+        "cascade",
+        (
+            Member("auto_pgd", {"loss": "ce", "num_steps": 100}, "auto_pgd_ce"),
+            Member("auto_pgd", {"num_targets": 9, "num_steps": 100}, "auto_pgd_targeted"),
+            Member("frank_wolfe", {"loss": "margin"}),
+            Member("rays", {"max_queries": 1500}),
         ),
-        # for models whose gradients are not available, or not to be trusted
-        Panel(
-            "black-box", "cascade", (Member("frank_wolfe_black_box"), Member("nes"), Member("rays"))
+        version="2026.11",
+    ),
+    # for models whose gradients are not available, or not to be trusted
+    Panel(
+        "black-box",
+        "cascade",
+        (Member("frank_wolfe_black_box"), Member("nes"), Member("rays")),
+        version="2026.11",
+    ),
+    # the attacks of the papers with the papers' settings, each on all samples
+    Panel(
+        "paper",
+        "independent",
+        (
+            Member("fgsm"),
+            Member("pgd"),
+            Member("mi_fgsm"),
+            Member("frank_wolfe"),
+            Member("ai_fgsm"),
+            Member("hmcam"),
+            Member("ead"),
+            Member("frank_wolfe_black_box"),
+            Member("nes"),
+            Member("zoo"),
+            Member("rays"),
         ),
-        # the attacks of the papers with the papers' settings, each on all samples
-        Panel(
-            "paper",
-            "independent",
-            (
-                Member("fgsm"),
-                Member("pgd"),
-                Member("mi_fgsm"),
-                Member("frank_wolfe"),
-                Member("ai_fgsm"),
-                Member("hmcam"),
-                Member("ead"),
-                Member("frank_wolfe_black_box"),
-                Member("nes"),
-                Member("zoo"),
-                Member("rays"),
-            ),
-        ),
-    )
-}
+        version="2026.11",
+    ),
+)
+PANELS = {panel.name: panel for panel in _BUILT_IN}
+VERSIONS = {panel.full_name: panel for panel in _BUILT_IN}
 
 
 def own_budgets(
@@ -243,7 +271,7 @@ def own_budgets(
     """
     if panel is None or max_queries == MAX_QUERIES:
         return []
-    found = panel if isinstance(panel, Panel) else find_panel(panel)
+    found = resolve_panel(panel)
     given = {name.casefold() for name, more in (arguments or {}).items() if "max_queries" in more}
     return [
         f"panel {found.name}: {member.label} keeps its own max_queries"
@@ -259,26 +287,64 @@ def find_panel(name: str | os.PathLike[str]) -> Panel:
     """Return the built-in panel of that name, in any case, or the one that a TOML file declares.
 
     Args:
-        name: name of a built-in panel, or a TOML file.
+        name: name of a built-in panel, which means its newest version, name and version as in
+            ``"standard-2026.11"``, or a TOML file.
 
     Raises:
-        ValueError: for an unknown name or file, or a file that declares no panel.
+        ValueError: for an unknown name, version or file, or a file that declares no panel.
     """
-    own = same_name(str(name), PANELS)
+    known = {**PANELS, **VERSIONS}
+    own = same_name(str(name), known)
     if own is not None:
-        return PANELS[own]
+        return known[own]
     path = Path(name)
     if path.suffix != ".toml" or not path.is_file():
-        raise ValueError(
-            f"panel must be one of {', '.join(PANELS)}, or an existing .toml file, "
-            f"got {str(name)!r}{nearest(str(name), PANELS)}"
-        )
+        raise ValueError(_unknown(str(name)))
     return _declared(path)
+
+
+def _unknown(name: str) -> str:
+    """Return the message about a name without a panel, or with a version that does not exist."""
+    for panel in PANELS:
+        if name.casefold().startswith(f"{panel}-"):
+            versions = [full for full, one in VERSIONS.items() if one.name == panel]
+            return (
+                f"panel {panel} has the versions {', '.join(versions)}, got {name!r}"
+                f"{nearest(name, versions)}"
+            )
+    return (
+        f"panel must be one of {', '.join(PANELS)}, or an existing .toml file, got"
+        f" {name!r}{nearest(name, PANELS)}"
+    )
+
+
+def with_version(name: str) -> str:
+    """Return the name of a built-in panel with its newest version, and any other name as it is."""
+    own = same_name(name, PANELS)
+    return name if own is None else PANELS[own].full_name
+
+
+def resolve_panel(panel: str | os.PathLike[str] | Panel) -> Panel:
+    """Return a panel that is given as itself, or as ``find_panel`` takes it.
+
+    Raises:
+        ValueError: as ``find_panel``, and for another panel with the name of a built-in one, whose
+            numbers would be taken for those of the built-in one.
+    """
+    found = panel if isinstance(panel, Panel) else find_panel(panel)
+    taken = [*PANELS, *VERSIONS]
+    own = same_name(found.name, taken) or same_name(found.full_name, taken)
+    if own is not None and found not in VERSIONS.values():
+        raise ValueError(
+            f"a panel of your own must not be called {own!r}, which is a panel of art-ext: choose"
+            " another name"
+        )
+    return found
 
 
 def _declared(path: Path) -> Panel:
     declared = read_toml(path)
-    _known(path, declared, ("name", "mode", "attack"))
+    _known(path, declared, ("name", "version", "mode", "attack"))
     entries = declared.get("attack")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError(f"{place_of(path, 'attack')}: attacks must be listed as [[attack]] tables")
@@ -308,6 +374,7 @@ def _declared(path: Path) -> Panel:
             declared.get("mode", "cascade"),
             tuple(members),
             path,
+            str(declared.get("version", "")),
         )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from art_ext.core.wording import class_name, counted, one_line, radius, shortened
-from art_ext.evaluation.analysis.blocks import NORMS
+from art_ext.evaluation.analysis.blocks import NORMS, panel_name
 from art_ext.evaluation.analysis.coverage import kinds, not_covered
 from art_ext.evaluation.analysis.table import Verdict, decisive, percent
 from art_ext.evaluation.report import labels, svg
@@ -170,11 +170,11 @@ def small_print(material: Material) -> str:
     for one in material.loaded:
         run = one.run
         attacks = counted(len(run["attacks"]), "attack")
-        panel = run["panel"]["name"]
+        panel = panel_name(run)
         samples = counted(run["data"]["samples"], "sample")
         version = run["versions"].get("art-ext", "")
         head = f"art-ext {version} · {run['data']['name']}, {samples} · "
-        head += attacks if panel == "custom" else f"panel {panel}, {attacks}"
+        head += attacks if panel is None else f"panel {panel}, {attacks}"
         heads[head, tuple(run["attacks"])] = None
     if len(heads) == 1:
         head, names = next(iter(heads))

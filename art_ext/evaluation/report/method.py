@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from art_ext.configuration.repeating import command_line, configuration
 from art_ext.evaluation.analysis.together import models_of
-from art_ext.evaluation.panel.panels import PANELS
+from art_ext.evaluation.panel.panels import PANELS, VERSIONS
 from art_ext.evaluation.report.material import Material, Section
 from art_ext.storage.evaluation import CONFIGURATION
 from art_ext.storage.store import store_of
@@ -73,7 +73,7 @@ def repeat(one: LoadedRun) -> tuple[str, str, str]:
         if command is not None:
             return command, "", ""
     else:
-        text = configuration(arguments, ", ".join(models_of(one)), PANELS)
+        text = configuration(arguments, ", ".join(models_of(one)), {**PANELS, **VERSIONS})
     return f"art-ext evaluate --config {CONFIGURATION} --out FOLDER", CONFIGURATION, text
 
 
