@@ -1019,7 +1019,7 @@ class TestSharedWork:
         assert done.exit_code == 0, done.stderr
         said = read_run(tmp_path / "run")
         assert said is not None
-        assert said["panel"] == {"name": "mine", "mode": "cascade"}
+        assert said["panel"] == {"name": "mine", "mode": "cascade", "changed": ["last"]}
         assert list(said["attacks"]) == ["fgsm", "last"]
         assert read_records(tmp_path / "run").query("attack == 'last'")["queries"].max() == 20
 

@@ -132,6 +132,13 @@ def describe(run: Mapping[str, Any]) -> str:
     )
 
 
+def _panel(run: Mapping[str, Any]) -> str:
+    """Return the panel of a run and its attacks."""
+    name = panel_name(run)
+    attacks = ", ".join(run["attacks"])
+    return attacks if name is None else f"{name} ({attacks})"
+
+
 def meaning(runs: Sequence[Mapping[str, Any]]) -> str:
     """Meaning of the robust accuracy of a row in these runs."""
     cascades = [in_cascade(run) for run in runs]
@@ -185,9 +192,7 @@ def notes(loaded: Sequence[LoadedRun]) -> list[str]:
             for one in group
         }
         if len(panels) > 1:
-            listed = "; ".join(
-                f"{one.folder.name}: {', '.join(one.run['attacks'])}" for one in group
-            )
+            listed = "; ".join(f"{one.folder.name}: {_panel(one.run)}" for one in group)
             found.append(
                 f"Runs of different panels ({listed}): a worst case over more or stronger attacks"
                 " is lower, whatever the model."

@@ -436,9 +436,7 @@ def _distribute(
         Distribution(crew, begun, task, names, folder.complete, work.watcher, succeeded).run()
 
 
-def _told(
-    panel: Panel | None, arguments: Mapping[str, Mapping[str, Any]]
-) -> dict[str, str | list[str]]:
+def _told(panel: Panel | None, arguments: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return what a run records of its panel: name, version, and members with other arguments."""
     if panel is None:
         return {"name": CUSTOM}
