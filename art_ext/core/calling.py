@@ -9,6 +9,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.acceleration import Compiled
 from art_ext.core.interruption import ModelStopped
 from art_ext.core.outputs import find_scores
 
@@ -81,6 +82,8 @@ class ModelCall:
     Args:
         model: a network, or any callable of a batch.
         network: the network whose parameters decide. None: the model itself.
+        channels_last: True hands images (R, C, H, W) over in channels-last memory.
+        compile: True calls the model through ``torch.compile``.
 
     Attributes:
         output_dtype: dtype of the latest outputs before conversion. None before the first call.
@@ -88,8 +91,16 @@ class ModelCall:
         refused_rows: number of rows that the model rejected since this was last set to 0.
     """
 
-    def __init__(self, model: Callable[[Tensor], Tensor], network: nn.Module | None = None) -> None:
-        self.model = model
+    def __init__(
+        self,
+        model: Callable[[Tensor], Tensor],
+        network: nn.Module | None = None,
+        *,
+        channels_last: bool = False,
+        compile: bool = False,
+    ) -> None:
+        self.model = Compiled(model) if compile else model
+        self._channels_last = channels_last
         self.output_dtype: torch.dtype | None = None
         self.refused_rows = 0
         self._copies = getattr(model, "copies_rows", False)
@@ -112,7 +123,8 @@ class ModelCall:
             fresh: True if the model may overwrite the rows.
         """
         if self._copies:
-            outputs = self.model(rows)
+            formatted = self._formatted(rows, rows.dtype)
+            outputs = self.model(rows if formatted is None else formatted)
         elif self._undecided(rows):
             outputs = self._decide(rows)
         else:  # no further frame between an attack and its model
@@ -165,9 +177,18 @@ class ModelCall:
             lift = _Lift()
             rows = rows.view_as(rows)
             rows.register_hook(lift.lower)
+        formatted = self._formatted(rows, rows.dtype if dtype is None else dtype)
+        if formatted is not None:
+            return formatted, lift
         if dtype is not None:
             return rows.to(dtype), lift
         return (rows if fresh and lift is None else rows.clone()), lift
+
+    def _formatted(self, rows: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """Return a channels-last copy of images. None: the rows stay as they are."""
+        if not self._channels_last or rows.dim() != 4:
+            return None
+        return rows.to(dtype, memory_format=torch.channels_last, copy=True)
 
     def _read(
         self, outputs: Tensor, rows: Tensor, dtype: torch.dtype | None, lift: _Lift | None

@@ -149,18 +149,14 @@ class InspectingPasses(Passes):
 
     Args:
         inspector: the detector.
-        model: that is attacked.
+        model_call: of the model that is attacked, which never overwrites the rows.
         *arguments, **options: as for ``Passes``, behind ``model_call``.
     """
 
     def __init__(
-        self,
-        inspector: Inspector,
-        model: Callable[[Tensor], Tensor],
-        *arguments: Any,
-        **options: Any,
+        self, inspector: Inspector, model_call: ModelCall, *arguments: Any, **options: Any
     ) -> None:
-        super().__init__(CopyingCall(model), *arguments, **options)
+        super().__init__(model_call, *arguments, **options)
         self.inspector = inspector
 
     def slices(self, rows: Tensor, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -21,6 +21,8 @@ class Ledger:
         queries: (N,) int64, rows forward.
         gradients: (N,) int64, rows backward.
         wasted_rows: (N,) int64, rows forward in vain.
+        verified: True while a second answer may be needed to verify each one. The budget then
+            leaves room for both.
         pending: (R,) int64, the samples of those charged answers that are not complete yet. None
             between two calls.
         answered: rows of each of the first pending answers, as many as one call holds, that the
@@ -32,6 +34,7 @@ class Ledger:
     ) -> None:
         self.max_queries = max_queries
         self.cost = cost
+        self.verified = False
         with outside_inference_mode():
             self.queries = torch.zeros(num_samples, dtype=torch.int64, device=device)
             self.gradients = torch.zeros_like(self.queries)
@@ -49,7 +52,8 @@ class Ledger:
         if self.max_queries is None:
             return torch.full_like(index, torch.iinfo(torch.int64).max)
         left = self.max_queries - self.queries.index_select(0, index)
-        return left if self.cost == 1 else left // self.cost
+        cost = 2 * self.cost if self.verified else self.cost
+        return left if cost == 1 else left // cost
 
     def charge(self, index: Tensor) -> None:
         """Charge one answer to the sample of each entry of index (R,).

@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from types import TracebackType
 from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from art_ext.core.acceleration import channels_last_weights, check_amp, lowered, unlowered
 from art_ext.core.advice import advised
 from art_ext.core.calling import ModelCall
 from art_ext.core.calls import describing
-from art_ext.core.checks import check_choice, check_count
+from art_ext.core.checks import check_choice, check_count, check_flag
 from art_ext.core.ensemble import Ensemble
 from art_ext.core.features import FeatureTap
 from art_ext.core.geometry import ClipValues
-from art_ext.core.inspection import REJECTED, InspectingPasses, Inspector, accepted, class_scores
+from art_ext.core.inspection import (
+    REJECTED,
+    CopyingCall,
+    InspectingPasses,
+    Inspector,
+    accepted,
+    class_scores,
+)
 from art_ext.core.interruption import ModelStopped
 from art_ext.core.ledger import Ledger
 from art_ext.core.losses import Loss
@@ -58,6 +66,10 @@ class LabelOracle:
         inspector: a detector that sees each row. Its columns follow the class scores in all
             outputs, its variants are charged too, and the predicted class of a rejected row is
             ``REJECTED``. Default: None.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
 
     Attributes:
         ledger: the rows charged to each sample.
@@ -84,6 +96,8 @@ class LabelOracle:
         device: torch.device | str | None = None,
         default_device: torch.device | None = None,
         inspector: Inspector | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
     ) -> None:
         if not callable(model):
             raise ValueError(
@@ -92,6 +106,8 @@ class LabelOracle:
         check_choice("outputs", outputs, OUTPUTS)
         check_count("batch_size", batch_size)
         check_count("pad_rows", pad_rows, least=0)
+        check_flag("channels_last", channels_last)
+        check_flag("compile", compile)
         if max_queries is not None:
             check_count("max_queries", max_queries)
         self.model = model
@@ -107,11 +123,14 @@ class LabelOracle:
         self.wasted_rows = self.ledger.wasted_rows
         self.gradients = self.ledger.gradients
         self.reader = OutputReader(outputs)
+        self.channels_last = channels_last
         sizes = {"batch_size": batch_size, "pad_rows": pad_rows}
+        kind = ModelCall if inspector is None else CopyingCall
+        call = kind(model, channels_last=channels_last, compile=compile)
         self.passes = (
-            Passes(ModelCall(model), self.reader, self.ledger, **sizes)
+            Passes(call, self.reader, self.ledger, **sizes)
             if inspector is None
-            else InspectingPasses(inspector, model, self.reader, self.ledger, **sizes)
+            else InspectingPasses(inspector, call, self.reader, self.ledger, **sizes)
         )
         self.ids: Tensor | None = None
         self._entered = ExitStack()
@@ -124,6 +143,8 @@ class LabelOracle:
     def __enter__(self: Self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(frozen_eval(self.model))
+            if self.channels_last:
+                stack.enter_context(channels_last_weights(self.model))
             stack.enter_context(describing(lambda: self.passes.described(self.ids)))
             if self.inspector is not None and self.inspector.tap is not None:
                 stack.enter_context(self.inspector.tap)
@@ -359,15 +380,51 @@ class GradientOracle(ScoreOracle):
     Args:
         model: as of ``LabelOracle``.
         num_samples: as of ``LabelOracle``.
+        amp: True runs the gradient passes in bfloat16, from a call of ``lower`` on. Default: False.
         **options: further arguments of ``LabelOracle``.
+
+    Raises:
+        ValueError: also for ``amp`` on a device without bfloat16.
     """
 
+    def __init__(
+        self, model: Model, num_samples: int, *, amp: bool = False, **options: object
+    ) -> None:
+        super().__init__(model, num_samples, **options)
+        check_flag("amp", amp)
+        if amp:
+            check_amp(self.device)
+        self.amp = amp
+        self._reaches: Judge | None = None
+        self._precision: AbstractContextManager[object] = nullcontext()
+
+    def lower(self, reaches: Judge) -> None:
+        """Run the gradient passes in bfloat16 from now on, if ``amp`` was given.
+
+        A row whose outputs reach the goal is sent again, in float32, for a further query. Its
+        outputs are those of the second pass. All other passes stay in float32.
+
+        Args:
+            reaches: from outputs (r, K) and their samples (r,) to (r,) bool, the rows to verify.
+        """
+        if self.amp:
+            self._reaches = reaches
+            self._precision = lowered(self.device)
+            self.ledger.verified = True
+
     def gradient(
-        self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None = None
+        self,
+        rows: Tensor,
+        index: Tensor,
+        loss: Loss,
+        judge: Judge | None = None,
+        *,
+        verify: bool = True,
     ) -> Differentiated:
         """Return outputs, losses and the gradient of each row's own loss.
 
-        Each row costs one query and one gradient. The loss is summed over the batch, never
+        Each row costs one query and one gradient, and after ``lower`` a further query if it reaches
+        the goal. The loss is summed over the batch, never
         averaged, so a row's gradient does not depend on the other rows.
 
         Args:
@@ -377,6 +434,7 @@ class GradientOracle(ScoreOracle):
             judge: called with the detached outputs and the samples before the loss is computed.
                 Returns (r,) bool: the rows to differentiate. The others cost one query and no
                 gradient. None: all rows.
+            verify: False for rows that are no candidates. None of them is sent again then.
 
         Raises:
             ValueError: if the loss does not have one entry per row, or does not depend on the input
@@ -390,11 +448,16 @@ class GradientOracle(ScoreOracle):
                 # the model gets a copy of it, as part of the graph
                 leaf = part.detach().requires_grad_(True)
                 padded = self.passes.pad(leaf, owner)
-                if self._averages_losses:
-                    output, lose = self._ensemble_answer(padded, owner, loss)
-                else:  # no further frame between an attack and its model
-                    answer = call(padded, fresh=len(padded) > len(owner))
-                    output, lose = self.passes.read(answer, padded, owner), loss
+                with self._precision:
+                    if self._averages_losses:
+                        output, lose = self._ensemble_answer(padded, owner, loss)
+                    else:  # no further frame between an attack and its model
+                        answer = call(padded, fresh=len(padded) > len(owner))
+                        output, lose = self.passes.read(answer, padded, owner), loss
+                if self._reaches is not None and verify:
+                    # before the second pass, which replaces the features that a loss may read
+                    lose = _known(lose(output, owner))
+                    output = self._verified(self._reaches, output, part, owner)
                 # before the loss: a caller may learn the labels, which the loss needs, from the
                 # clean outputs
                 chosen = None if judge is None else judge(output.detach(), owner)
@@ -402,6 +465,24 @@ class GradientOracle(ScoreOracle):
         if len(parts) == 1:
             return parts[0]
         return Differentiated(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _verified(self, reaches: Judge, outputs: Tensor, rows: Tensor, owner: Tensor) -> Tensor:
+        """Return outputs (r, K) with float32 answers in the rows that reach the goal."""
+        places = reaches(outputs.detach(), owner).nonzero().squeeze(1)
+        if not len(places):
+            return outputs
+        index = owner.index_select(0, places)
+        pending = self.ledger.pending
+        self.ledger.charge(index)
+        try:
+            with unlowered(self.device):
+                answers = self.passes.forward(rows.index_select(0, places), index, fresh=True)
+        except ModelStopped:
+            if pending is not None and self.ledger.pending is not None:
+                unanswered = pending[len(owner) :]
+                self.ledger.pending = torch.cat([self.ledger.pending, unanswered])
+            raise
+        return outputs.index_copy(0, places, answers.to(outputs.dtype))
 
     def _differentiated(
         self, leaf: Tensor, output: Tensor, loss: Loss, index: Tensor, chosen: Tensor | None
@@ -438,6 +519,11 @@ class GradientOracle(ScoreOracle):
             "the model's output does not depend on the input through autograd, as with int8 layers,"
             f" NumPy or torch.no_grad() inside: {black_box}"
         )
+
+
+def _known(losses: Tensor) -> Loss:
+    """Return a loss that is computed already."""
+    return lambda outputs, index: losses
 
 
 def _one_per_row(losses: Tensor, count: int) -> Tensor:

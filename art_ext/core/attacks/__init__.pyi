@@ -48,6 +48,9 @@ def ai_fgsm(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    amp: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -111,6 +114,13 @@ def ai_fgsm(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        amp: True computes gradients in bfloat16 under ``torch.autocast``. Each success is verified
+            by a forward in float32, for a further query, and ``max_queries`` pays for both. The
+            clean check and candidates without a gradient are in float32. Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -179,6 +189,9 @@ def auto_pgd(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    amp: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -247,6 +260,13 @@ def auto_pgd(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        amp: True computes gradients in bfloat16 under ``torch.autocast``. Each success is verified
+            by a forward in float32, for a further query, and ``max_queries`` pays for both. The
+            clean check and candidates without a gradient are in float32. Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -319,6 +339,9 @@ def cw(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    amp: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -376,6 +399,13 @@ def cw(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        amp: True computes gradients in bfloat16 under ``torch.autocast``. Each success is verified
+            by a forward in float32, for a further query, and ``max_queries`` pays for both. The
+            clean check and candidates without a gradient are in float32. Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -436,6 +466,9 @@ def ead(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    amp: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -495,6 +528,13 @@ def ead(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        amp: True computes gradients in bfloat16 under ``torch.autocast``. Each success is verified
+            by a forward in float32, for a further query, and ``max_queries`` pays for both. The
+            clean check and candidates without a gradient are in float32. Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -557,6 +597,9 @@ def fgsm(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    amp: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -594,6 +637,13 @@ def fgsm(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        amp: True computes gradients in bfloat16 under ``torch.autocast``. Each success is verified
+            by a forward in float32, for a further query, and ``max_queries`` pays for both. The
+            clean check and candidates without a gradient are in float32. Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -662,6 +712,9 @@ def frank_wolfe(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    amp: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -720,6 +773,13 @@ def frank_wolfe(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        amp: True computes gradients in bfloat16 under ``torch.autocast``. Each success is verified
+            by a forward in float32, for a further query, and ``max_queries`` pays for both. The
+            clean check and candidates without a gradient are in float32. Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -800,6 +860,8 @@ def frank_wolfe_black_box(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -859,6 +921,10 @@ def frank_wolfe_black_box(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -944,6 +1010,9 @@ def hmcam(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    amp: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -1014,6 +1083,13 @@ def hmcam(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        amp: True computes gradients in bfloat16 under ``torch.autocast``. Each success is verified
+            by a forward in float32, for a further query, and ``max_queries`` pays for both. The
+            clean check and candidates without a gradient are in float32. Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -1090,6 +1166,9 @@ def i_fgm(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    amp: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -1144,6 +1223,13 @@ def i_fgm(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        amp: True computes gradients in bfloat16 under ``torch.autocast``. Each success is verified
+            by a forward in float32, for a further query, and ``max_queries`` pays for both. The
+            clean check and candidates without a gradient are in float32. Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -1198,6 +1284,9 @@ def i_fgsm(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    amp: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -1235,6 +1324,13 @@ def i_fgsm(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        amp: True computes gradients in bfloat16 under ``torch.autocast``. Each success is verified
+            by a forward in float32, for a further query, and ``max_queries`` pays for both. The
+            clean check and candidates without a gradient are in float32. Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -1310,6 +1406,9 @@ def in_distribution(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    amp: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -1378,6 +1477,13 @@ def in_distribution(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        amp: True computes gradients in bfloat16 under ``torch.autocast``. Each success is verified
+            by a forward in float32, for a further query, and ``max_queries`` pays for both. The
+            clean check and candidates without a gradient are in float32. Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -1449,6 +1555,9 @@ def m_pgd(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    amp: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -1497,6 +1606,13 @@ def m_pgd(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        amp: True computes gradients in bfloat16 under ``torch.autocast``. Each success is verified
+            by a forward in float32, for a further query, and ``max_queries`` pays for both. The
+            clean check and candidates without a gradient are in float32. Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -1561,6 +1677,9 @@ def mi_fgsm(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    amp: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -1601,6 +1720,13 @@ def mi_fgsm(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        amp: True computes gradients in bfloat16 under ``torch.autocast``. Each success is verified
+            by a forward in float32, for a further query, and ``max_queries`` pays for both. The
+            clean check and candidates without a gradient are in float32. Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -1668,6 +1794,8 @@ def nes(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -1716,6 +1844,10 @@ def nes(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -1779,6 +1911,9 @@ def pgd(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    amp: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -1823,6 +1958,13 @@ def pgd(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        amp: True computes gradients in bfloat16 under ``torch.autocast``. Each success is verified
+            by a forward in float32, for a further query, and ``max_queries`` pays for both. The
+            clean check and candidates without a gradient are in float32. Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -1887,6 +2029,8 @@ def rays(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
     detector: Detector | None = None,
 ) -> AttackResult:
     """Find the sign direction along which the decision boundary is nearest, from predicted labels
@@ -1944,6 +2088,10 @@ def rays(
         seed: recorded in the result. RayS does not use it.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, whose squeezed copies of a row are queries too. Its answer to a rejected row
             is a further class that is no goal. Where it rejects a fast check before the first
@@ -1999,6 +2147,9 @@ def sign_gradient(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    amp: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -2074,6 +2225,13 @@ def sign_gradient(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        amp: True computes gradients in bfloat16 under ``torch.autocast``. Each success is verified
+            by a forward in float32, for a further query, and ``max_queries`` pays for both. The
+            clean check and candidates without a gradient are in float32. Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -2143,6 +2301,8 @@ def square(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -2202,6 +2362,10 @@ def square(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -2274,6 +2438,8 @@ def zoo(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
     detector: Detector | None = None,
     detector_weight: float = 1.0,
     detector_loss: str = "auto",
@@ -2349,6 +2515,10 @@ def zoo(
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.

@@ -10,7 +10,7 @@ from torch import Tensor
 from art_ext.core.attacks.engine.estimation import GradientEstimator
 from art_ext.core.attacks.engine.fixed_radius import FixedRadius
 from art_ext.core.attacks.engine.method import Answers
-from art_ext.core.attacks.engine.options import FixedRadiusOptions, affordable
+from art_ext.core.attacks.engine.options import NEEDS_GRADIENTS, FixedRadiusOptions, affordable
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.frank_wolfe import FrankWolfe, FrankWolfeState
 from art_ext.core.attacks.hosts import Shell
@@ -42,7 +42,7 @@ class FrankWolfeBlackBox(FrankWolfe):
         return -self.estimator(problem, state.x, t)[0]
 
 
-@public(FixedRadiusOptions, FrankWolfe, GradientEstimator, FixedRadius)
+@public(FixedRadiusOptions, FrankWolfe, GradientEstimator, FixedRadius, without=NEEDS_GRADIENTS)
 def frank_wolfe_black_box(
     model: Model,
     x: Tensor,

@@ -13,7 +13,7 @@ from torch import Tensor
 from art_ext.core.attacks.engine.estimation import GradientEstimator
 from art_ext.core.attacks.engine.fixed_radius import FixedRadius
 from art_ext.core.attacks.engine.method import Answers, Method
-from art_ext.core.attacks.engine.options import FixedRadiusOptions, affordable
+from art_ext.core.attacks.engine.options import NEEDS_GRADIENTS, FixedRadiusOptions, affordable
 from art_ext.core.attacks.engine.plateau import Plateau
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import State
@@ -89,7 +89,7 @@ class Nes(Method[NesState]):
         return NesState(problem.feasible(state.x + sizes * direction), m, sizes, plateau)
 
 
-@public(FixedRadiusOptions, GradientEstimator, FixedRadius)
+@public(FixedRadiusOptions, GradientEstimator, FixedRadius, without=NEEDS_GRADIENTS)
 def nes(
     model: Model,
     x: Tensor,

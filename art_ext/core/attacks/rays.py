@@ -21,7 +21,7 @@ from art_ext.core.result import AttackResult, Callback
 from art_ext.core.samples import admit_start
 
 
-@public()
+@public(None, AttackOptions)
 def rays(
     model: Model,
     x: Tensor,
@@ -45,6 +45,8 @@ def rays(
     callback: Callback | None = None,
     seed: int | None = None,
     pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
     detector: Detector | None = None,
 ) -> AttackResult:
     """Find the sign direction along which the decision boundary is nearest, from predicted labels
@@ -142,6 +144,8 @@ def rays(
             device=device,
             seed=seed,
             pad_rows=pad_rows,
+            channels_last=channels_last,
+            compile=compile,
             detector=detector,
         ),
         oracle=LabelOracle,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from art_ext.core.attacks.engine.fixed_radius import FixedRadius
 from art_ext.core.attacks.engine.method import Answers, Method
-from art_ext.core.attacks.engine.options import FixedRadiusOptions, affordable
+from art_ext.core.attacks.engine.options import NEEDS_GRADIENTS, FixedRadiusOptions, affordable
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.hosts import Shell
@@ -367,7 +367,7 @@ def _directions(parts: Tensor) -> Tensor:
 METHODS = {"linf": SquareLinf, "l2": SquareL2}
 
 
-@public(FixedRadiusOptions, FixedRadius)
+@public(FixedRadiusOptions, FixedRadius, without=NEEDS_GRADIENTS)
 def square(
     model: Model,
     x: Tensor,

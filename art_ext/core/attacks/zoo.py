@@ -13,7 +13,7 @@ from art_ext.core.attacks._zoo_spaces import Schedule
 from art_ext.core.attacks.engine.cases import with_cases
 from art_ext.core.attacks.engine.constant_search import ConstantSearch
 from art_ext.core.attacks.engine.minimum_norm import MinimumNorm
-from art_ext.core.attacks.engine.options import MinimumNormOptions
+from art_ext.core.attacks.engine.options import NEEDS_GRADIENTS, MinimumNormOptions
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
 from art_ext.core.checks import check_choice, check_count, check_positive
@@ -22,7 +22,7 @@ from art_ext.core.oracle import Model, ScoreOracle
 from art_ext.core.result import AttackResult
 
 
-@public(MinimumNormOptions, ConstantSearch, MinimumNorm)
+@public(MinimumNormOptions, ConstantSearch, MinimumNorm, without=NEEDS_GRADIENTS)
 @with_cases
 def zoo(
     model: Model,

@@ -93,7 +93,15 @@ def _attack_case(
     if not len(x):
         return _planned(attack, model, x, y, case, options)
     seed = resolve_seed(options.get("seed"))
-    names = ("outputs", "batch_size", "clip_values", "pad_rows", "device")
+    names = (
+        "outputs",
+        "batch_size",
+        "clip_values",
+        "pad_rows",
+        "device",
+        "channels_last",
+        "compile",
+    )
     detector = options.get("detector")
     oracle = ScoreOracle(
         model,

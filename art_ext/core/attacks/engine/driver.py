@@ -41,6 +41,7 @@ class Driver:
         already: (N,) bool, samples whose clean input is adversarial.
         awareness: what the loss knows of a detector.
         rounds: rounds of model calls so far.
+        verifies: True if gradients are computed in bfloat16, and successes verified in float32.
         name: of the method, for messages.
     """
 
@@ -60,6 +61,7 @@ class Driver:
     ) -> None:
         self.callback = options.callback
         self.outputs = options.outputs
+        self.verifies = options.amp
         self.problem = self.whole = Problem.of(
             model, x, y, eps=eps, norm=norm, options=options, oracle=oracle
         )
@@ -89,7 +91,8 @@ class Driver:
             most = self.most(answers())
         except NotImplementedError:
             return
-        rows = PlannedRows(most.forward * self.whole.oracle.cost, most.backward)
+        answers_of_all = most.forward + most.backward * self.verifies
+        rows = PlannedRows(answers_of_all * self.whole.oracle.cost, most.backward)
         state_plan(rows.within(self.whole.oracle.max_queries))
 
     def most(self, answers: PlannedRows) -> PlannedRows:
@@ -148,6 +151,11 @@ class Driver:
         if self.whole.goal.targeted and self.goals_are_classes:
             warn_if_reached(self.already)
 
+    def lower(self) -> None:
+        """Compute gradients in bfloat16 from now on, after the clean check, if that is wanted."""
+        if self.verifies and isinstance(self.whole.oracle, GradientOracle):
+            self.whole.oracle.lower(self.judge)
+
     def own_problem(self) -> Problem:
         """Return the problem with a copy of the inputs, which a method may overwrite."""
         return replace(self.problem, x=self.problem.x.clone())
@@ -159,7 +167,7 @@ class Driver:
             needed: answers per sample of the clean check and one iteration.
             max_queries: the budget. None for no limit.
         """
-        needed *= self.whole.oracle.cost
+        needed = (2 * needed - 1 if self.verifies else needed) * self.whole.oracle.cost
         if max_queries is not None and max_queries < needed and len(self.whole.x):
             logger.warning(
                 "%s attacks no sample: one iteration needs %d queries per sample, the clean check"

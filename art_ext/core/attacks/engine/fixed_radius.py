@@ -144,6 +144,7 @@ class FixedRadius(Driver):
             whole.x, whole.index, whole.gain, differentiate, self.judge_clean
         )
         self.check_clean(outputs)
+        self.lower()
         answers = Answers(losses, self.already, gradient)
         self.successes.first.masked_fill_(self.already, whole.oracle.cost)
         leaving = self.already | (not further)
@@ -171,7 +172,10 @@ class FixedRadius(Driver):
         )
         success = successes[0] if len(successes) == 1 else torch.cat(successes)
         answers = Answers(losses, success, gradient)
-        self.successes.hold(state.x, success, losses, self.spent * problem.oracle.cost)
+        # a verification makes the queries of the rows differ
+        oracle = problem.oracle
+        spent = oracle.queries[problem.index] if self.verifies else self.spent * oracle.cost
+        self.successes.hold(state.x, success, losses, spent)
         state = method.observe(problem, state, answers, t)
         check_state(method, "observe", state, problem)
         return self._drop(state, answers, last)

@@ -253,6 +253,7 @@ class MinimumNorm(Driver):
             whole.x, whole.index, loss, differentiate, self.judge_clean
         )
         self.check_clean(outputs)
+        self.lower()
         self.found.enter_clean(self.already)
         leaving = self.already | self.short_of(least)
         if whole.mask is not None:

@@ -41,6 +41,13 @@ class AttackOptions:
         seed: of the random streams. Default: None, which draws one and records it in the result.
         pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
             batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        amp: True computes gradients in bfloat16 under ``torch.autocast``. Each success is verified
+            by a forward in float32, for a further query, and ``max_queries`` pays for both. The
+            clean check and candidates without a gradient are in float32. Default: False.
         detector: fitted to the model, and calibrated. A success must then also be accepted by the
             detector, and each row that the detector needs is a query: with S squeezed copies one
             answer costs 1 + S queries. Default: None.
@@ -68,6 +75,9 @@ class AttackOptions:
     callback: Callback | None = None
     seed: int | None = None
     pad_rows: int = 0
+    channels_last: bool = False
+    compile: bool = False
+    amp: bool = False
     detector: Detector | None = None
     detector_weight: float = 1.0
     detector_loss: str = "auto"
@@ -95,7 +105,11 @@ class AttackOptions:
     @property
     def max_answers(self) -> int | None:
         """The most answers that max_queries pays for. None: no limit."""
-        return None if self.max_queries is None else affordable(self.max_queries, self.detector)
+        if self.max_queries is None:
+            return None
+        answers = affordable(self.max_queries, self.detector)
+        # the clean check needs no second one
+        return 1 + (answers - 1) // 2 if self.amp else answers
 
     def remaining(self, spent: int) -> float:
         """Return the answers left to a sample after so many. Without a limit, infinity."""
@@ -106,6 +120,10 @@ def check_penalty(detector_weight: float = 1.0, detector_loss: str = "auto") -> 
     """Raise ValueError unless both keywords have values that ``AttackOptions`` takes."""
     check_positive("detector_weight", detector_weight)
     check_choice("detector_loss", detector_loss, DETECTOR_LOSSES)
+
+
+# keywords that need gradients: finite differences vanish in bfloat16
+NEEDS_GRADIENTS = ("amp",)
 
 
 def affordable(max_queries: int, detector: object) -> int:

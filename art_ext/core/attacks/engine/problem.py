@@ -85,6 +85,8 @@ class Problem:
             TypeError, ValueError: naming the argument, what was given and what was wanted.
         """
         check_samples(x)
+        if options.amp and not issubclass(oracle, GradientOracle):
+            raise ValueError("amp needs an attack with gradients: leave amp=False")
         count = len(x)
         detector = options.detector
         ledger = oracle(
@@ -95,9 +97,12 @@ class Problem:
             max_queries=options.max_queries,
             clip_values=options.clip_values,
             pad_rows=options.pad_rows,
+            channels_last=options.channels_last,
+            compile=options.compile,
             device=options.device,
             default_device=x.device,
             inspector=None if detector is None else Inspector(detector, model, options.outputs),
+            **({"amp": options.amp} if issubclass(oracle, GradientOracle) else {}),
         )
         samples, box = admit(ledger, x)
         check_ball(norm, eps, box)
@@ -192,12 +197,13 @@ class Problem:
         differentiate: bool,
         judge: Judge | None = None,
         positions: Tensor | None = None,
+        verify: bool = True,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """One query for each row (r, D) of the samples in index (r,): outputs, losses and, if
         wanted, gradients (r, D), which are zero at masked coordinates and where not finite.
 
         Args:
-            rows, index, loss, judge: as for the oracle.
+            rows, index, loss, judge, verify: as for the oracle.
             differentiate: True computes the gradient.
             positions: of the samples among the active rows. None: they are all of these.
         """
@@ -206,7 +212,7 @@ class Problem:
             return *self.scores.evaluate(shaped, index, loss, judge), None
         if not isinstance(self.oracle, GradientOracle):
             raise RuntimeError("a black-box attack needs no gradient, but called for one")
-        outputs, losses, gradient = self.oracle.gradient(shaped, index, loss, judge)
+        outputs, losses, gradient = self.oracle.gradient(shaped, index, loss, judge, verify=verify)
         gradient = torch.nan_to_num(gradient.flatten(1), nan=0.0, posinf=0.0, neginf=0.0)
         return outputs, losses, self.masked(gradient, positions)
 

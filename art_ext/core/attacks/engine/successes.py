@@ -139,8 +139,10 @@ class Successes:
             first=self.held.first,
         )
 
-    def hold(self, rows: Tensor, success: Tensor, losses: Tensor, spent: int) -> None:
-        """Note the candidates (R, D) that are successes after so many queries."""
+    def hold(self, rows: Tensor, success: Tensor, losses: Tensor, spent: Tensor | int) -> None:
+        """Note the candidates (R, D) that are successes after so many queries, one number or
+        (R,).
+        """
         held = self.held
         self.held = Held(
             x=torch.where(success.unsqueeze(1), rows, held.x),
