@@ -8,7 +8,7 @@ DOCS_STAMP := .venv-docs/.installed
 # libgomp's barriers spin: on a busy machine a small network is a hundred times slower with more threads than idle cores
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow tables shells notebooks docs docs-serve docs-source shots lint release-check matrix clean
+.PHONY: demo test slow tables shells gpu notebooks docs docs-serve docs-source shots lint release-check matrix clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -32,6 +32,10 @@ tables: $(STAMP)
 # the shell classes and type stubs, from the registry of attacks
 shells: $(STAMP)
 	$(BIN)/python -m art_ext.attacks.generate
+
+# the card of a GPU in runs/gpu.json, at most 9 minutes; ART_EXT_DATA names the folder of CIFAR-10
+gpu: $(STAMP)
+	$(BIN)/python -m art_ext.benchmarks.gpu $(if $(ART_EXT_DATA),--data $(ART_EXT_DATA))
 
 # screenshots of five reports, of their cards and of some pages of site/, in runs/shots/
 shots: $(STAMP)

@@ -1,0 +1,1 @@
+"""Card of a GPU: what runs there, at what speed, in a few minutes and without network."""

@@ -1,0 +1,202 @@
+"""The card of a GPU: its file, its time, its parts, rehearsed on the CPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from art_ext.benchmarks.gpu import command
+from art_ext.benchmarks.gpu.card import Card, Deadline, line_of, read_card, table
+from art_ext.benchmarks.gpu.subject import SMALL, Subject, noise
+from art_ext.core.attacks import pgd
+from art_ext.core.interruption import AttackInterrupted
+
+FACTS = {"device": "a card", "sizes": {"rows": [1, 2]}}
+# distributions that an image with PyTorch usually lacks
+MISSING = (
+    "art",
+    "torchattacks",
+    "pyautoattack",
+    "autoattack",
+    "robustbench",
+    "torchvision",
+    "foolbox",
+)
+MISSING += ("tomli", "tomli_w", "cv2", "ray", "submitit", "distributed", "upath", "playwright")
+
+
+def test_a_row_is_saved_at_once_and_read_again(tmp_path):
+    card = Card(tmp_path / "card.json", FACTS)
+    sheet = card.begin("attacks", 60)
+    sheet.measure("pgd", lambda: {"seconds": 0.123456, "over_bare": 1.05})
+    assert read_card(card.file)["parts"]["attacks"]["rows"] == [
+        {"name": "pgd", "seconds": 0.123456, "over_bare": 1.05}
+    ]
+    assert not Card(card.file, FACTS).holds("attacks")  # it was killed
+    card.end("attacks", "complete", 1.0)
+    assert Card(card.file, FACTS).holds("attacks")
+
+
+def test_an_error_is_a_row_and_the_part_goes_on(tmp_path, capsys):
+    sheet = Card(tmp_path / "card.json", FACTS).begin("rays", 60)
+
+    def fails():
+        raise RuntimeError("no kernel\nimage is available")
+
+    assert sheet.measure("one", fails) is None
+    assert sheet.measure("two", lambda: {"seconds": 1.0}) == {"seconds": 1.0}
+    first, second = sheet.card.content["parts"]["rays"]["rows"]
+    assert first["error"] == "RuntimeError: no kernel image is available"
+    assert first["at"].startswith("test_gpu_card.py:")
+    assert second == {"name": "two", "seconds": 1.0}
+    assert "| rays | two |  | 1 |  |  |  |" in capsys.readouterr().out
+
+
+def test_rows_without_time_are_named_in_one_row(tmp_path):
+    sheet = Card(tmp_path / "card.json", FACTS).begin("rays", 0)
+    for name in ("one", "two"):
+        assert sheet.measure(name, lambda: pytest.fail("there was no time")) is None
+    sheet.close()
+    (row,) = sheet.card.content["parts"]["rays"]["rows"]
+    assert row["rows"] == "one, two"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": "another"}'])
+def test_no_other_file_is_written(tmp_path, content):
+    file = tmp_path / "card.json"
+    file.write_text(content)
+    with pytest.raises(ValueError, match="must be a file that this command wrote"):
+        Card(file, FACTS)
+    assert file.read_text() == content
+
+
+def test_a_card_of_another_machine_is_an_error(tmp_path):
+    Card(tmp_path / "card.json", FACTS).save()
+    with pytest.raises(ValueError, match="device 'a card', and this run has 'another'"):
+        Card(tmp_path / "card.json", FACTS | {"device": "another"})
+
+
+def test_an_attack_ends_with_the_time_and_keeps_its_successes():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+    x = torch.rand(4, 3, 2, 2)
+    y = network(x).argmax(1)
+    model = Deadline(network, time.perf_counter() + 60)
+
+    def stop(progress):
+        model.end = 0.0
+
+    with pytest.raises(AttackInterrupted, match="the time of the part is over") as stopped:
+        pgd(model, x, y, eps=0.5, seed=0, callback=stop)
+    assert stopped.value.result.queries.tolist() == [1] * 4
+
+
+def test_time_that_a_part_leaves_goes_to_the_later_ones(tmp_path, monkeypatch):
+    budgets = {}
+
+    def part(name):
+        return lambda subject, sheet: budgets.update({name: sheet.left})
+
+    parts = {
+        name: command.Part(part(name), 0, share)
+        for name, share in zip("abc", (1, 1, 2), strict=True)
+    }
+    monkeypatch.setattr(command, "PARTS", parts)
+    subject = Subject(torch.device("cpu"), SMALL, None, tmp_path / "w.safetensors", "fast")
+    card = Card(tmp_path / "card.json", FACTS)
+    assert command.run_parts(list("abc"), subject, card, time.perf_counter() + 400) == []
+    assert budgets == pytest.approx({"a": 100, "b": 400 / 3, "c": 400}, rel=0.05)
+
+
+def test_a_part_that_fails_is_a_row(tmp_path, monkeypatch):
+    def fails(subject, sheet):
+        raise ValueError("no weights")
+
+    monkeypatch.setattr(command, "PARTS", {"a": command.Part(fails, 1, 1)})
+    subject = Subject(torch.device("cpu"), SMALL, None, tmp_path / "w.safetensors", "fast")
+    card = Card(tmp_path / "card.json", FACTS)
+    command.run_parts(["a"], subject, card, time.perf_counter() + 60)
+    part = card.content["parts"]["a"]
+    assert part["state"] == "failed"
+    assert part["rows"][0]["error"] == "ValueError: no weights"
+
+
+def test_the_table_has_a_cell_for_each_column():
+    row = {"name": "a|b", "images_per_s": 12345.6, "seconds": 0.0123, "calls": 4, "on_device": True}
+    assert line_of("p", row) == "| p | a/b | 12,346 | 0.0123 |  |  | calls: 4, on device |"
+    parts = {"p": {"rows": [row]}}
+    lines = table({"facts": {"device": "card"}, "parts": parts}).splitlines()
+    assert lines[0] == "* device: card"
+    assert len({line.count("|") for line in lines[2:]}) == 1
+
+
+def test_noise_has_labels_that_a_network_can_learn():
+    x, y = noise(64, seed=1)
+    assert x.shape == (64, 3, 32, 32)
+    assert len(y.unique()) > 5
+    assert torch.equal(noise(64, seed=1)[1], y)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--device", "cpu"], "add --rehearse"),
+        (["--device", "gpu"], "device must be a name that torch knows"),
+        (["--rehearse", "--data", "nowhere"], "--data must be a folder that exists"),
+        (["--rehearse", "--parts", "attack"], "did you mean 'attacks'"),
+        (["--rehearse", "--recipe", "trade"], "did you mean 'trades'"),
+        (["--show", "--out", "none.json"], "must be a file that this command wrote"),
+    ],
+)
+def test_errors_of_the_user_have_no_traceback(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        command.main(options)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_weights_of_others_are_not_written_over(tmp_path, capsys):
+    (tmp_path / "mine.safetensors").write_bytes(b"mine")
+    with pytest.raises(SystemExit):
+        command.main(["--rehearse", "--out", str(tmp_path / "mine.json")])
+    assert "give another --out" in capsys.readouterr().err
+    assert (tmp_path / "mine.safetensors").read_bytes() == b"mine"
+
+
+REHEARSAL = f"""
+import importlib.abc, sys
+
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {MISSING!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+from art_ext.benchmarks.gpu.command import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_the_rehearsal_runs_without_other_toolkits(tmp_path):
+    out = tmp_path / "card.json"
+    given = ["--rehearse", "--minutes", "3", "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-c", REHEARSAL, *given], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    card = json.loads(out.read_text())
+    assert list(card["parts"]) == list(command.PARTS)
+    rows = [row for part in card["parts"].values() for row in part["rows"]]
+    assert [row for row in rows if "error" in row] == []
+    assert {part["state"] for part in card["parts"].values()} == {"complete"}
+    assert all(any("skipped" not in row for row in part["rows"]) for part in card["parts"].values())
+    assert card["facts"]["torchattacks"].startswith("not importable")
+    assert out.with_suffix(".safetensors").is_file()
+    assert table(card) in done.stdout
