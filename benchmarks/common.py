@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import statistics
@@ -75,6 +76,24 @@ def network(name: str) -> tuple[nn.Module, str]:
         return model, "random weights"
     load_weights(model, Path(folder) / "checkpoints" / f"{name}.safetensors")
     return model, "third-party weights"
+
+
+def stored_network(name: str) -> nn.Module:
+    """Return a third-party network with its weights, by the definitions of the folder of the data.
+
+    Raises:
+        ValueError: if ART_EXT_DATA names no folder with ``architectures.py``.
+    """
+    path = Path(os.environ.get("ART_EXT_DATA", "")) / "architectures.py"
+    spec = importlib.util.spec_from_file_location("architectures", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ValueError(
+            f"ART_EXT_DATA must name a folder with architectures.py, got {str(path.parent)!r}"
+        )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model: nn.Module = module.load(name)
+    return model.requires_grad_(False)
 
 
 def seeded(network: Callable[[], nn.Module], seed: int) -> nn.Module:

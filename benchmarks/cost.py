@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_ext.benchmarks.standard import network
+from art_ext.benchmarks.common import stored_network
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.engine.planning import PlannedRows, planning
 from art_ext.core.wording import duration
@@ -58,7 +58,7 @@ class Case:
 
 def _loaded(name: str, data: str) -> Callable[[int], tuple[nn.Module, Tensor, Tensor]]:
     def load(count: int) -> tuple[nn.Module, Tensor, Tensor]:
-        return (network(name), *load_data(data).first(count).rows(0, count))
+        return (stored_network(name), *load_data(data).first(count).rows(0, count))
 
     return load
 

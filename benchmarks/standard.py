@@ -10,20 +10,18 @@ ART_EXT_DATA names.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from art_ext.benchmarks.common import print_versions, right
+from art_ext.benchmarks.common import stored_network as network
 from art_ext.data import load_data
 from art_ext.evaluation import AttackRequest, Settings
 from art_ext.evaluation.panel.panels import PANELS
@@ -63,20 +61,6 @@ class Clock:
         last = getattr(self, "last", (0.0, 0.0))
         self.last = (time.process_time(), time.perf_counter())
         return self.last[0] - last[0], self.last[1] - last[1]
-
-
-def network(name: str) -> nn.Module:
-    """Network with its third-party weights, from the folder's own definitions."""
-    path = Path(os.environ["ART_EXT_DATA"]) / "architectures.py"
-    spec = importlib.util.spec_from_file_location("architectures", path)
-    if spec is None or spec.loader is None:
-        raise ValueError(
-            f"ART_EXT_DATA must name a folder with architectures.py, got {path.parent}"
-        )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    model: nn.Module = module.load(name)
-    return model.requires_grad_(False)
 
 
 def run_ours(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Tensor, list[Stage]]:

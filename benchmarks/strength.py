@@ -1,0 +1,275 @@
+"""Strength and cost of a panel beside AutoAttack standard, image by image.
+
+Run with ``python -m art_ext.benchmarks.strength --panel standard --n 500 --seeds 0,1``. On each
+network, norm and radius of ``CASES`` one process on one thread runs the members of the panel as a
+cascade, each on the images without an earlier success, and one call of AutoAttack's standard
+version from the wheel pyautoattack. It prints tables in Markdown: robust accuracies, images that
+only one side breaks, the ratio of the times, and the stage at which each image falls. ``--each``
+also gives every member all images, and lists those that only one member breaks.
+
+Times are processor times, which other processes change little. A ratio of times in passes divides
+each side's time by that of a forward and a backward measured right before and after it, which takes
+out the load of the machine where the sides ran at different times. Each run is written into
+``--out`` when it ends, and read again by later calls. Networks and images come from the folder that
+ART_EXT_DATA names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from art_ext.benchmarks.common import print_versions, right, stored_network
+from art_ext.benchmarks.strength_runs import CASES, CLEAN, Case, Run, Stage
+from art_ext.benchmarks.strength_tables import report
+from art_ext.core.checks import check_choice, nearest
+from art_ext.core.geometry import NORMS
+from art_ext.core.streams import fingerprint
+from art_ext.evaluation import AttackRequest, Panel, Settings
+from art_ext.evaluation.panel.panels import MAX_QUERIES, resolve_panel
+from art_ext.storage.files import write_atomically
+
+AUTOATTACK = "AutoAttack"
+
+
+def members(
+    panel: Panel, each: bool, model: nn.Module, x: Tensor, y: Tensor, case: Case, seed: int
+) -> Iterator[Stage]:
+    """Yield the stages of a panel.
+
+    Args:
+        panel: whose members run as a cascade.
+        each: True to give every member all correctly classified images instead.
+        model, x, y: network, images and labels.
+        case: norm and radius.
+        seed: of all random numbers.
+    """
+    settings = Settings(
+        (case.radius,), MAX_QUERIES, case.norm, True, "logits", (0.0, 1.0), 256, None, seed
+    )
+    begun = time.process_time()
+    correct = right(x, y, model)
+    yield Stage(CLEAN, time.process_time() - begun, _positions(~correct))
+    rows = correct.nonzero().squeeze(1)
+    for attack in panel.attacks():
+        if not len(rows):
+            return
+        begun = time.process_time()
+        result = attack.run(AttackRequest(model, x[rows], y[rows], case.radius, settings))
+        seconds = time.process_time() - begun
+        charged = int(result.queries.sum()), int(result.gradients.sum())
+        yield Stage(attack.name, seconds, tuple(rows[result.success].tolist()), *charged)
+        rows = rows if each else rows[~result.success]
+
+
+class Listener(logging.Handler):
+    """Handler that takes the time of each line in which AutoAttack reports an accuracy.
+
+    It also keeps what its attacks were given and returned, by the name of the stage.
+    """
+
+    def __init__(self, attack: Any) -> None:
+        super().__init__()
+        self.last = time.process_time()
+        self.seconds: dict[str, float] = {}
+        self.moved: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        self._calls: list[tuple[Tensor, Tensor]] = []
+        for part in ("apgd", "apgd_targeted", "fab", "square"):
+            own = getattr(attack, part)
+            own.perturb = partial(self._perturb, own.perturb)
+
+    def _perturb(self, perturb: Callable[..., Tensor], x: Tensor, y: Tensor) -> Tensor:
+        moved = perturb(x, y)
+        self._calls.append((x, moved))
+        return moved
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Parse one line."""
+        words = record.getMessage().split()
+        if words[:2] == ["initial", "accuracy:"]:
+            self._end(CLEAN)
+        elif words[:3] == ["robust", "accuracy", "after"]:
+            self._end(words[3].rstrip(":"))
+
+    def _end(self, stage: str) -> None:
+        now = time.process_time()
+        self.seconds[stage] = now - self.last
+        self.last = now
+        self.moved[stage] = self._calls
+        self._calls = []
+
+
+def autoattack(model: nn.Module, x: Tensor, y: Tensor, case: Case, seed: int) -> Iterator[Stage]:
+    """Yield the stages of AutoAttack's standard version."""
+    norm = {"linf": "Linf", "l2": "L2", "l1": "L1"}[case.norm]
+    theirs: Any = import_module("pyautoattack").AutoAttack(
+        model, norm=norm, eps=case.radius, seed=seed, version="standard"
+    )
+    log = logging.getLogger("auto-attack")
+    listener = Listener(theirs)
+    log.addHandler(listener)
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    try:
+        theirs.run_standard_evaluation(x, y, batch_size=250)
+    finally:
+        log.removeHandler(listener)
+    position = {own: place for place, own in enumerate(fingerprint(x).tolist())}
+    fallen = ~right(x, y, model)
+    yield Stage(CLEAN, listener.seconds.pop(CLEAN), _positions(fallen))
+    for name, seconds in listener.seconds.items():
+        found = torch.zeros_like(fallen)
+        for given, moved in listener.moved[name]:
+            rows = torch.tensor([position[own] for own in fingerprint(given).tolist()])
+            found[rows] |= ~right(moved, y[rows], model)
+        yield Stage(name, seconds, _positions(found & ~fallen))
+        fallen |= found
+
+
+def _positions(chosen: Tensor) -> tuple[int, ...]:
+    """Return the positions of True in (N,) bool."""
+    return tuple(chosen.nonzero().flatten().tolist())
+
+
+def row_seconds(model: nn.Module, x: Tensor, y: Tensor, least: float = 0.5) -> float:
+    """Return the processor time of a row forward and backward, a median over ``least`` seconds."""
+    rows = x[:200]
+    labels = y[:200]
+    times: list[float] = []
+    while sum(times) < least or len(times) < 3:
+        begun = time.process_time()
+        leaf = rows.clone().requires_grad_(True)
+        torch.autograd.grad(functional.cross_entropy(model(leaf), labels), leaf)
+        times.append(time.process_time() - begun)
+    return statistics.median(times[1:]) / len(rows)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison.
+
+    Attributes:
+        by: name in tables and files.
+        stages: function of network, images, labels, case and seed that yields the stages.
+        digest: of what it runs, for the name of its file.
+    """
+
+    by: str
+    stages: Callable[[nn.Module, Tensor, Tensor, Case, int], Iterator[Stage]]
+    digest: str = ""
+
+    @classmethod
+    def of(cls, panel: Panel, each: bool = False) -> Side:
+        """Return the side of a panel."""
+        told = [[one.label, one.attack, dict(one.arguments)] for one in panel.members]
+        digest = hashlib.sha1(json.dumps(told).encode(), usedforsecurity=False).hexdigest()[:8]
+        kind = "-each" if each else ""
+        return cls(panel.full_name, partial(members, panel, each), f"-{digest}{kind}")
+
+    def run(self, case: Case, count: int, seed: int, folder: Path, stored: bool) -> Run | None:
+        """Return the run that the folder holds, or make it and write it.
+
+        Args:
+            case: network, norm and radius.
+            count: number of images.
+            seed: of all random numbers.
+            folder: of the files.
+            stored: True to return None instead of making a run.
+        """
+        eps = case.eps.replace("/", "_")
+        name = f"{case.name}-{case.norm}-{eps}-n{count}-seed{seed}-{self.by}{self.digest}.json"
+        if (folder / name).is_file():
+            return Run.read(folder / name)
+        if stored:
+            return None
+        model = stored_network(case.name)
+        x, y = case.samples(count)
+        before = row_seconds(model, x, y)
+        stages = tuple(self.stages(model, x, y, case, seed))
+        after = row_seconds(model, x, y)
+        stages = tuple(replace(one, seconds=round(one.seconds, 4)) for one in stages)
+        versions = f"torch {torch.__version__}, one thread, {os.cpu_count()} cores"
+        run = Run(self.by, case, count, seed, stages, (before, after), versions)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / name, (json.dumps(asdict(run)) + "\n").encode())
+        left = count - len(run.fell)
+        print(f"{name}: {left} of {count} stand, {run.seconds:.1f} s", flush=True)
+        return run
+
+
+def chosen_cases(names: Sequence[str]) -> list[Case]:
+    """Return the cases of these names, all of them without any.
+
+    Args:
+        names: each the name of a network, a norm, or ``NETWORK:NORM:EPS`` for any other case.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if not names:
+        return list(CASES)
+    found: list[Case] = []
+    for name in names:
+        network, *rest = name.split(":")
+        if len(rest) == 2:
+            check_choice("norm", rest[0], NORMS)
+            found.append(Case(network, *rest))
+            continue
+        own = [case for case in CASES if name in (case.name, case.norm)]
+        if not own:
+            known = [*NORMS, *dict.fromkeys(case.name for case in CASES)]
+            raise ValueError(
+                f"a case must be a norm, a network or NETWORK:NORM:EPS, got {name!r}"
+                f"{nearest(name, known)}"
+            )
+        found += own
+    return list(dict.fromkeys(found))
+
+
+def main() -> None:
+    """Compare on each case, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("cases", nargs="*", help="norms, networks, or NETWORK:NORM:EPS")
+    parser.add_argument("--panel", action="append", help="name, name-version, or a TOML file")
+    parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--out", type=Path, default=Path("runs/strength"))
+    parser.add_argument("--each", action="store_true", help="also every member on all images")
+    parser.add_argument("--stored", action="store_true", help="tables of what --out holds only")
+    arguments = parser.parse_args()
+    try:
+        panels = [resolve_panel(name) for name in arguments.panel or ["standard"]]
+        cases = chosen_cases(arguments.cases)
+    except ValueError as error:
+        parser.error(str(error))
+    print_versions()
+    sides = [Side(AUTOATTACK, autoattack), *map(Side.of, panels)]
+    sides += [Side.of(panel, True) for panel in panels if arguments.each]
+    runs: dict[Side, list[Run]] = {side: [] for side in sides}
+    for seed in map(int, arguments.seeds.split(",")):
+        for case in cases:
+            for side in sides:
+                run = side.run(case, arguments.n, seed, arguments.out, arguments.stored)
+                runs[side] += [] if run is None else [run]
+    theirs, *ours = sides
+    for side in ours:
+        print(report(runs[side], runs[theirs], side.digest.endswith("-each")))
+
+
+if __name__ == "__main__":
+    main()
