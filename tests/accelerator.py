@@ -69,6 +69,14 @@ class Remote(torch.Tensor):
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
         return _run(function, args, kwargs or {}, None)
 
+    # with these two, Module.to keeps its parameters, as optimizers need it
+    def __tensor_flatten__(self):
+        return ["held"], self.device
+
+    @staticmethod
+    def __tensor_unflatten__(inner, device, size, stride):
+        return Remote(inner["held"], device=device)
+
     def tolist(self):
         return self.cpu().tolist()
 

@@ -13,7 +13,7 @@ from art_ext.core.detection import Detector, make_detector, registry
 from art_ext.core.geometry import BALL_TOLERANCE
 from art_ext.data import load_data
 from art_ext.testing import check_detector
-from tests.contract.test_no_float64 import NoDouble
+from tests.accelerator import Accelerator, Remote, held
 
 
 @dataclass(frozen=True)
@@ -156,17 +156,31 @@ def differentiable_score(detector, rows):
     return detector.measure(outputs, features, tuple(model(one) for one in detector.variants(rows)))
 
 
-def test_a_device_without_float64_is_enough(entry, images, digits_net, monkeypatch):
-    from art_ext.core import geometry
-
-    usual = make_detector(entry.name, entry.settings).fit(digits_net, *images[:2])
-    wanted = usual.score(images[3])
-    monkeypatch.setattr(geometry, "exact_dtype", lambda device: torch.float32)
-    with NoDouble():
-        found = make_detector(entry.name, entry.settings).fit(digits_net, *images[:2])
-        found.calibrate(images[2])
-        scores = found.score(images[3])
-    assert torch.allclose(scores, wanted, rtol=1e-2, atol=1e-2)
+@pytest.mark.parametrize("side", ["cpu", "accelerator"])
+@pytest.mark.parametrize("float64", [True, False])
+def test_an_accelerator_gives_the_scores_of_the_cpu(
+    side, float64, entry, fitted, images, digits_net, tmp_path
+):
+    accelerator = Accelerator(float64=float64)
+    far = accelerator.has(digits_net)
+    given = images if side == "cpu" else tuple(map(accelerator.has, images))
+    file = tmp_path / "detector.safetensors"
+    with accelerator.running():
+        detector = make_detector(entry.name, entry.settings).fit(far, *given[:2])
+        detector.calibrate(given[2])
+        scores = detector.score(given[3])
+        rejected = detector.detect(given[3])
+        detector.save(file)
+        again = Detector.load(file, far).score(given[3])
+    tolerance = 1e-5 if float64 else 1e-2
+    wanted = fitted.score(images[3])
+    for found in (scores, again):
+        assert isinstance(found, Remote) == (side == "accelerator")
+        torch.testing.assert_close(held(found), wanted, rtol=tolerance, atol=tolerance)
+    assert isinstance(rejected, Remote) == (side == "accelerator")
+    assert torch.equal(held(rejected), held(scores) > detector.threshold)
+    back = Detector.load(file, digits_net).score(images[3])
+    torch.testing.assert_close(back, wanted, rtol=tolerance, atol=tolerance)
 
 
 def test_it_names_what_is_missing(entry, images, digits_net):

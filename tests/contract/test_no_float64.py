@@ -6,23 +6,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from art_ext.core import attacks, geometry, metrics
-
-
-class NoDouble(TorchDispatchMode):
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        if isinstance(out, torch.Tensor) and out.dtype == torch.float64:
-            raise TypeError(f"Cannot convert a MPS Tensor to float64 dtype: {function}")
-        return out
+from art_ext.core import attacks, metrics
+from tests.accelerator import Accelerator, held
 
 
 @pytest.fixture
-def no_double(monkeypatch):
-    monkeypatch.setattr(geometry, "exact_dtype", lambda device: torch.float32)
-    return NoDouble()
+def accelerator():
+    return Accelerator(float64=False)
 
 
 @pytest.fixture
@@ -30,28 +21,32 @@ def few(digits):
     return digits[0][:8], digits[1][:8]
 
 
-def test_an_attack_needs_no_float64(core_attack, few, digits_net, no_double):
-    with no_double:
-        found = core_attack.run(digits_net, *few, max_queries=60)
-    assert torch.equal(digits_net(found.x_adv).argmax(1) != few[1], found.success)
+def run_there(attack, accelerator, net, samples, **options):
+    """Attack samples on the accelerator, and return success and x_adv on the CPU."""
+    far = accelerator.has(net)
+    with accelerator.running():
+        found = attack(far, *map(accelerator.has, samples), max_queries=60, **options)
+    return held(found.success), held(found.x_adv)
 
 
-def test_a_targeted_attack_needs_no_float64(core_targeted_attack, few, digits_net, no_double):
-    x, y = few
-    goal = (y + 1) % 10
-    with no_double:
-        found = core_targeted_attack.run(digits_net, x, None, targets=goal, max_queries=60)
-    assert torch.equal(digits_net(found.x_adv).argmax(1) == goal, found.success)
+def test_an_attack_needs_no_float64(core_attack, accelerator, few, digits_net):
+    success, x_adv = run_there(core_attack.run, accelerator, digits_net, few)
+    assert torch.equal(digits_net(x_adv).argmax(1) != few[1], success)
 
 
-def test_targeted_rays_needs_no_float64(few, digits_net, no_double):
-    x, y = few
-    goal = y.flip(0)
-    with no_double:
-        found = attacks.rays(
-            digits_net, x, y, targets=goal, x_init=x.flip(0), eps=None, max_queries=60
-        )
-    assert torch.equal(digits_net(found.x_adv).argmax(1) == goal, found.success)
+def test_a_targeted_attack_needs_no_float64(core_targeted_attack, accelerator, few, digits_net):
+    goal = (few[1] + 1) % 10
+    success, x_adv = run_there(
+        core_targeted_attack.run, accelerator, digits_net, few, targets=accelerator.has(goal)
+    )
+    assert torch.equal(digits_net(x_adv).argmax(1) == goal, success)
+
+
+def test_targeted_rays_needs_no_float64(accelerator, few, digits_net):
+    goal, start = few[1].flip(0), few[0].flip(0)
+    options = {"targets": goal, "x_init": start, "eps": None}
+    success, x_adv = run_there(attacks.rays, accelerator, digits_net, few, **options)
+    assert torch.equal(digits_net(x_adv).argmax(1) == goal, success)
 
 
 def make_results(few, digits_net):
@@ -115,10 +110,11 @@ ON_THE_CPU = {
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_a_metric_needs_no_float64(name, few, digits_net, no_double, monkeypatch):
-    with no_double:
-        coarse = METRICS[name](digits_net, *few, *make_results(few, digits_net))
-    monkeypatch.undo()
+def test_a_metric_needs_no_float64(name, accelerator, few, digits_net):
+    far = accelerator.has(digits_net)
+    with accelerator.running():
+        there = tuple(map(accelerator.has, few))
+        coarse = held(METRICS[name](far, *there, *make_results(there, far)))
     exact = METRICS[name](digits_net, *few, *make_results(few, digits_net))
     assert coarse == pytest.approx(exact, rel=1e-5, nan_ok=True)
 

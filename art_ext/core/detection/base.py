@@ -267,11 +267,10 @@ def learn_from(detector: Detector, x: Tensor, y: Tensor) -> None:
     if not len(x):
         raise ValueError(f"{detector.name} must be fitted to training data, got no image")
     with detector.oracle(len(x)) as oracle:
-        rows = x.detach().to(oracle.device).float()
-        index = torch.arange(len(rows), device=oracle.device)
+        index = torch.arange(len(x), device=oracle.device)
         found = [
             (logits_of(outputs, oracle.outputs), features)
-            for _, _, outputs, features in raw_answers(detector, oracle, rows, index)
+            for _, _, outputs, features in raw_answers(detector, oracle, x.detach(), index)
         ]
         outputs = torch.cat([logits for logits, _ in found])
         features = torch.cat([given(one) for _, one in found]) if detector.needs_features else None

@@ -93,10 +93,11 @@ class Mahalanobis(Detector):
         self, outputs: Tensor, features: Tensor | None, further: tuple[Tensor, ...]
     ) -> Tensor:
         """Return (r,) scores of features (r, F)."""
-        white = widest(given(features)) @ self.whitening.T
+        # a file that was written on a device without float64 holds float32
+        means = widest(self.means)
+        white = widest(given(features)) @ widest(self.whitening).T
         found = [
-            squared_distances(part, self.means).amin(dim=1)
-            for part in pieces(white, len(self.means))
+            squared_distances(part, means).amin(dim=1) for part in pieces(white, len(self.means))
         ]
         return torch.cat(found).float()
 

@@ -92,7 +92,8 @@ class Scoring(ABC):
         return found
 
     def score(self, x: Tensor) -> Tensor:
-        """Return (N,) float32 scores of inputs (N, *S). A larger one is more suspicious.
+        """Return (N,) float32 scores of inputs (N, *S), on their device. A larger one is more
+        suspicious.
 
         Raises:
             ValueError: before ``fit``, or for inputs with NaN, of another shape or outside the box.
@@ -107,8 +108,8 @@ class Scoring(ABC):
         """
         with self.oracle(len(x)) as oracle:
             self.check_inputs(x)
-            rows = x.detach().to(oracle.device).float()
-            return self.query(oracle, rows, torch.arange(len(rows), device=oracle.device))
+            found = self.query(oracle, x.detach(), torch.arange(len(x), device=oracle.device))
+            return Answers(*(one.to(x.device) for one in found))
 
     def check_inputs(self, x: Tensor) -> None:
         """Raise an error unless x is a batch of finite inputs in the box of the detector.
@@ -156,7 +157,7 @@ class Scoring(ABC):
 
         Args:
             oracle: of the model that the detector was fitted to.
-            rows: (R, *S) inputs.
+            rows: (R, *S) inputs, on any device.
             index: (R,) int64, the sample each row is charged to.
         """
         if not len(rows):
@@ -177,7 +178,8 @@ def raw_answers(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
     """Yield rows, their samples, outputs and features of each call of the model, without a graph.
 
-    The features are None for a detector that needs none.
+    Only the rows of a call are sent to the model's device. The features are None for a detector
+    that needs none.
     """
     with ExitStack() as stack:
         tap = (
@@ -186,7 +188,7 @@ def raw_answers(
             else None
         )
         for start in range(0, len(rows), oracle.batch_size):
-            part = rows[start : start + oracle.batch_size]
+            part = rows[start : start + oracle.batch_size].to(oracle.device).float()
             owner = index[start : start + oracle.batch_size]
             with torch.no_grad():
                 outputs = oracle.scores(part, owner)
