@@ -73,6 +73,7 @@ class Ensemble(nn.Module):
         self.average = average
         self.outputs = outputs
         self._readers = [OutputReader(outputs) for _ in models]
+        self._log_weights = torch.tensor(self.weights).log()
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return (R, classes) logits of the ensemble for rows (R, *S).
@@ -115,7 +116,8 @@ class Ensemble(nn.Module):
             return torch.stack(
                 [weight * z for weight, z in zip(self.weights, members, strict=True)]
             ).sum(dim=0)
-        shares = torch.tensor(self.weights, device=members[0].device).log()
+        # moved once, because a copy to a device waits for it
+        shares = self._log_weights = self._log_weights.to(members[0].device)
         return (torch.stack(members).log_softmax(dim=2) + shares[:, None, None]).logsumexp(dim=0)
 
     def average_loss(self, members: list[Tensor], index: Tensor, loss: Loss) -> Tensor:
