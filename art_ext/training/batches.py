@@ -140,7 +140,7 @@ class TensorBatches(OrderedBatches):
         """Yield one process' part of the batches of an epoch, from position ``skip`` on."""
         for batch in self.order(epoch, skip, processes):
             own = batch[process::processes]
-            rows = own.to(self.x.device)
+            rows = own.to(self.x.device, non_blocking=True)
             yield Batch(self.x[rows], self.y[rows], own, len(batch))
 
     def unaugmented(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:

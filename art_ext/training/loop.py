@@ -296,8 +296,8 @@ def _train_batch(run: _Run, batch: Batch) -> None:
     epoch = state.epoch - length.first_epoch
     engine.expect(run.sources.batches.largest_label)  # a loader's labels are known batch by batch
     x = engine.place(batch.x)
-    y = ordinary(batch.y.to(engine.device))
-    ids = batch.ids.to(engine.device)
+    y = ordinary(batch.y.to(engine.device, non_blocking=True))
+    ids = batch.ids.to(engine.device, non_blocking=True)
     augment = options.augment()
     if augment is not None:
         x = engine.place(augment(x, ids, options.seed, epoch))
