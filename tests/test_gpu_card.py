@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 import torch
 
 from art_ext.benchmarks.gpu import command
 from art_ext.benchmarks.gpu.card import Card, Deadline, line_of, read_card, table
-from art_ext.benchmarks.gpu.subject import SMALL, Subject, noise
+from art_ext.benchmarks.gpu.subject import SMALL, Subject, host_waits, noise
 from art_ext.core.attacks import pgd
 from art_ext.core.interruption import AttackInterrupted
 
@@ -133,6 +134,23 @@ def test_the_table_has_a_cell_for_each_column():
     lines = table({"facts": {"device": "card"}, "parts": parts}).splitlines()
     assert lines[0] == "* device: card"
     assert len({line.count("|") for line in lines[2:]}) == 1
+
+
+def test_waits_are_counted_as_torch_tells_them(monkeypatch):
+    modes = []
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def call():
+        for message in (
+            "called a synchronizing CUDA operation",
+            "another",
+            "called a synchronizing",
+        ):
+            warnings.warn(message, stacklevel=1)
+
+    assert host_waits(torch.device("cuda"), call) == 2
+    assert modes == ["warn", 0]
 
 
 def test_noise_has_labels_that_a_network_can_learn():

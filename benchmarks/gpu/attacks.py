@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import statistics
 import time
@@ -38,23 +39,52 @@ FEW: dict[str, Any] = {"max_queries": 41, "num_directions": 4, "coordinates": 4}
 
 
 @dataclass(frozen=True)
+class Form:
+    """Precision and layout of an attack.
+
+    Attributes:
+        name: in rows.
+        amp: True to compute gradients in bfloat16.
+        channels_last: True for that memory layout.
+        only: names of the attacks that are measured so. Empty: all that compute gradients.
+    """
+
+    name: str
+    amp: bool = False
+    channels_last: bool = False
+    only: tuple[str, ...] = ()
+
+    def suits(self, spec: AttackSpec) -> bool:
+        """Return True if an attack is measured so."""
+        fits = "amp" in spec.parameters or not self.amp
+        return fits and spec.access != "labels" and (not self.only or spec.name in self.only)
+
+
+FORMS = (
+    Form("fp32"),
+    Form("bf16", amp=True),
+    Form("bf16, channels last", amp=True, channels_last=True, only=("pgd", "auto_pgd")),
+)
+
+
+@dataclass(frozen=True)
 class Job:
-    """An attack in one precision.
+    """An attack in one form.
 
     Attributes:
         subject: device and sizes.
         spec: of the attack.
-        bf16: True to craft in bfloat16.
+        form: precision and layout.
     """
 
     subject: Subject
     spec: AttackSpec
-    bf16: bool
+    form: Form
 
     @property
     def name(self) -> str:
         """Name of the row."""
-        return f"{self.spec.name}, {'bf16' if self.bf16 else 'fp32'}"
+        return f"{self.spec.name}, {self.form.name}"
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Any:
         """Run the attack with all rows active to the end, as far as it has a keyword for that."""
@@ -71,14 +101,18 @@ class Job:
         )
         if self.spec.access != "gradients":
             arguments |= short_arguments(self.spec, **FEW)
-        if self.bf16:
-            arguments["amp"] = True
+        for name in ("amp", "channels_last"):
+            if getattr(self.form, name):
+                arguments[name] = True
         return self.spec.function(model, x, y, **arguments)
 
-    def bare(self, model: nn.Module, x: Tensor, y: Tensor, meter: Meter) -> None:
-        """Run the passes of the attack, in its precision."""
-        network = Autocast(model, self.subject.device) if self.bf16 else model
-        bare(network, x, y, meter.calls)
+    def bare(self, model: nn.Module, x: Tensor, y: Tensor, calls: list[tuple[int, bool]]) -> None:
+        """Run the passes of the attack, those with gradients in its precision."""
+        if not self.form.amp:
+            bare(model, x, y, calls)
+            return
+        bare(Autocast(model, self.subject.device), x, y, [call for call in calls if call[1]])
+        bare(model, x, y, [call for call in calls if not call[1]])
 
 
 def measure_attacks(subject: Subject, sheet: Sheet) -> None:
@@ -87,10 +121,10 @@ def measure_attacks(subject: Subject, sheet: Sheet) -> None:
     x, _ = subject.noise(subject.sizes.images)
     y = predictions(network, x, subject.sizes.batch)
     jobs = [
-        Job(subject, spec, bf16)
+        Job(subject, spec, form)
         for spec in sorted(built_in(), key=_rank)
-        for bf16 in (False, True)
-        if spec.access != "labels" and (not bf16 or "amp" in spec.parameters)
+        for form in FORMS
+        if form.suits(spec)
     ]
     for number, job in enumerate(jobs):
         seconds = sheet.left / (len(jobs) - number)
@@ -116,6 +150,11 @@ def cost(job: Job, network: nn.Module, x: Tensor, y: Tensor, seconds: float) -> 
     part = slice(0, job.subject.sizes.batch)
     waits, calls = _waits(job, network, x[part], y[part])
     meter = Meter(Deadline(network, end + 2 * seconds))
+    many = x
+    plain = network
+    if job.form.channels_last:
+        many = x.contiguous(memory_format=torch.channels_last)
+        plain = copy.deepcopy(network).to(memory_format=torch.channels_last)
     own = []
     ratios = []
     others: list[float] = []
@@ -123,7 +162,7 @@ def cost(job: Job, network: nn.Module, x: Tensor, y: Tensor, seconds: float) -> 
         meter.calls.clear()
         attack = functools.partial(job, meter, x, y)
         took, peak = peak_memory(device, attack)
-        passes, _ = timed(device, functools.partial(job.bare, network, x, y, meter))
+        passes, _ = timed(device, functools.partial(job.bare, plain, many, y, meter.calls))
         own.append(took)
         ratios.append(took / passes)
         other = _torchattacks(job, network)
@@ -156,7 +195,7 @@ def _waits(job: Job, network: nn.Module, x: Tensor, y: Tensor) -> tuple[int | No
 def _torchattacks(job: Job, network: nn.Module) -> Callable[[Tensor, Tensor], None] | None:
     """Return torchattacks' form of an attack at equal steps, slice by slice, or None."""
     name = TORCHATTACKS.get(job.spec.name)
-    if name is None or job.bf16 or not importable("torchattacks"):
+    if name is None or job.form.amp or not importable("torchattacks"):
         return None
     arguments: dict[str, Any] = {"eps": EPS}
     if name != "FGSM":

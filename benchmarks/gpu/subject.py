@@ -38,6 +38,7 @@ class Sizes:
         rays_queries: of an image there.
         training_images: noise images, if no training images are given.
         training_batch: rows of a minibatch.
+        trial_updates: weight updates that tell the time of one.
         judged: test images of the trained network.
         distances: of these, images whose distance to the decision boundary is measured.
         compared: of these, images beside AutoAttack.
@@ -51,13 +52,14 @@ class Sizes:
     rays_queries: int
     training_images: int
     training_batch: int
+    trial_updates: int
     judged: int
     distances: int
     compared: int
 
 
-FULL = Sizes(64, 2048, 512, 5, (8, 64, 512), 300, 20_480, 256, 1000, 200, 500)
-SMALL = Sizes(4, 8, 4, 2, (2, 4), 20, 64, 16, 16, 4, 4)
+FULL = Sizes(64, 2048, 512, 5, (8, 64, 512), 300, 20_480, 256, 20, 1000, 200, 500)
+SMALL = Sizes(4, 8, 4, 2, (2, 4), 20, 64, 16, 2, 16, 4, 4)
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def host_waits(device: torch.device, call: Callable[[], object]) -> int | None:
             call()
         finally:
             torch.cuda.set_sync_debug_mode(mode)
-    return sum("synchronizing" in str(one.message) for one in found)
+    return sum("called a synchronizing" in str(one.message) for one in found)
 
 
 class Autocast(nn.Module):

@@ -31,8 +31,6 @@ OPTIONS: dict[str, Any] = {
     "schedule": "cyclic",
     "augmentation": "crop_flip",
 }
-FEW = 4  # updates that tell the time of one
-TRIALS = 8  # of the bare passes, and updates that warm up
 TRAINING_SHARE = 0.83  # of the time of a part, for training. The rest is for attacks
 DISTANCE_QUERIES = 1000
 
@@ -95,7 +93,7 @@ def _update_seconds(
     subject: Subject, model: nn.Module, recipe: Recipe, x: Tensor, y: Tensor, **options: Any
 ) -> float:
     """Return the seconds of one update, after some that warm up."""
-    few = _whole(max(FEW, recipe.replays), recipe)
+    few = _whole(subject.sizes.trial_updates, recipe)
     work = functools.partial(_train, subject, model, recipe, x, y, few, **options)
     work()
     return timed(subject.device, work)[0] / few
@@ -109,12 +107,12 @@ def _bare_seconds(
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
     batch = subject.sizes.training_batch
     rows = x[:batch].contiguous(memory_format=torch.channels_last)
-    batches = [(rows, y[:batch])] * TRIALS
+    batches = [(rows, y[:batch])] * subject.sizes.trial_updates
     network = Autocast(model, subject.device)
     separate = name in ("cat", "atcd")
     work = functools.partial(passes.bare, network, batches, needed, separate, optimizer)
     work()
-    return timed(subject.device, work)[0] / TRIALS
+    return timed(subject.device, work)[0] / len(batches)
 
 
 # --- a trained network ---
@@ -144,7 +142,8 @@ def train_for(subject: Subject, seconds: float) -> Figures:
     begun = time.perf_counter()
     x, y = subject.training_data()
     recipe = make_recipe(subject.recipe, eps=EPS)
-    one = _update_seconds(subject, subject.network(), recipe, x, y, **OPTIONS)
+    trial = {**OPTIONS, "learning_rate": 1e-3}  # on so short a schedule the full one is too high
+    one = _update_seconds(subject, subject.network(), recipe, x, y, **trial)
     left = seconds - (time.perf_counter() - begun)
     model = subject.network()
     updates = _whole(0.95 * left / one, recipe)

@@ -19,6 +19,8 @@ from art_ext.core.interruption import AttackInterrupted, ModelStopped
 from art_ext.evaluation import AttackRequest, Settings
 from art_ext.evaluation.panel.panels import find_panel
 
+PANEL = "standard"
+
 
 @dataclass
 class Outcome:
@@ -29,12 +31,14 @@ class Outcome:
         seconds: wall time.
         stages: by member, the robust accuracy after it, and the seconds so far.
         stopped: True if the time ended before the panel did.
+        name: of a panel with its version.
     """
 
     success: Tensor
     seconds: float = 0.0
     stages: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
+    name: str = ""
 
     @property
     def robust(self) -> float:
@@ -44,6 +48,7 @@ class Outcome:
     def figures(self) -> dict[str, Any]:
         """Return the figures of a row."""
         return {
+            "panel": self.name or None,
             "images_per_s": len(self.success) / self.seconds,
             "seconds": self.seconds,
             "robust_accuracy_at_most" if self.stopped else "robust_accuracy": self.robust,
@@ -68,7 +73,9 @@ def cascade(subject: Subject, model: nn.Module, x: Tensor, y: Tensor) -> Outcome
     synchronize(subject.device)
     begun = time.perf_counter()
     outcome = Outcome(~right(x, y, model))
-    for attack in find_panel("standard").attacks():
+    panel = find_panel(PANEL)
+    outcome.name = panel.full_name
+    for attack in panel.attacks():
         rows = (~outcome.success).nonzero().squeeze(1)
         if not len(rows) or outcome.stopped:
             break
