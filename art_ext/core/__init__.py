@@ -2,6 +2,7 @@
 screen.
 """
 
+from art_ext.core.expectation import Expectation
 from art_ext.core.interruption import AttackInterrupted, ModelStopped
 from art_ext.core.oracle import GradientOracle, LabelOracle, ScoreOracle
 from art_ext.core.result import AttackResult, Progress
@@ -9,6 +10,7 @@ from art_ext.core.result import AttackResult, Progress
 __all__ = [
     "AttackInterrupted",
     "AttackResult",
+    "Expectation",
     "GradientOracle",
     "LabelOracle",
     "ModelStopped",

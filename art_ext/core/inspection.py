@@ -10,7 +10,9 @@ from torch import Tensor
 
 from art_ext.core.calling import ModelCall
 from art_ext.core.features import FeatureTap
+from art_ext.core.ledger import Ledger
 from art_ext.core.losses import logits_of
+from art_ext.core.outputs import OutputReader
 from art_ext.core.passes import Passes
 
 if TYPE_CHECKING:
@@ -41,7 +43,34 @@ class Evidence(NamedTuple):
 Term = Callable[[Evidence, Tensor], Tensor]
 
 
-class Inspector:
+class Columns:
+    """Columns that an oracle appends to the class scores of each row: an excess and a term.
+
+    A row with a positive excess is no success.
+
+    Args:
+        outputs: what the model returns.
+
+    Attributes:
+        kind: the same.
+        cost: queries of one answer.
+        tap: features of the latest pass. None: they are not needed.
+    """
+
+    cost = 1
+    tap: FeatureTap | None = None
+
+    def __init__(self, outputs: str) -> None:
+        self.kind = outputs
+
+    def passes(
+        self, model_call: ModelCall, reader: OutputReader, ledger: Ledger, **sizes: int
+    ) -> Passes:
+        """Return passes of the model whose outputs carry the columns."""
+        raise NotImplementedError
+
+
+class Inspector(Columns):
     """A detector that sees each row of an attack.
 
     To the class scores (r, K) of the model it appends the excess (r,) and a term (r,) of the
@@ -81,15 +110,17 @@ class Inspector:
                 f"the detector {name!r} needs one output of the ensemble, got average='losses':"
                 " take average='probabilities'"
             )
+        super().__init__(outputs)
         self.detector = detector
-        self.kind = outputs
+        self.cost = detector.rows  # one for the row and one for each variant
         self.term: Term | None = None
         self.tap = FeatureTap(model, detector.layer) if detector.needs_features else None
 
-    @property
-    def cost(self) -> int:
-        """Queries of one answer: one for the row and one for each variant."""
-        return self.detector.rows
+    def passes(
+        self, model_call: ModelCall, reader: OutputReader, ledger: Ledger, **sizes: int
+    ) -> Passes:
+        """Return passes that send the variants of each row too."""
+        return InspectingPasses(self, model_call, reader, ledger, **sizes)
 
     def append(
         self, outputs: Tensor, features: Tensor | None, further: tuple[Tensor, ...], owner: Tensor
@@ -119,13 +150,15 @@ class Inspector:
         return torch.cat([outputs, columns.to(outputs.dtype)], dim=1)
 
 
-def class_scores(outputs: Tensor, inspector: Inspector | None) -> Tensor:
-    """Return the class scores (r, K) of outputs, without the columns of a detector."""
-    return outputs if inspector is None else outputs[:, :-FURTHER]
+def class_scores(outputs: Tensor, inspector: Columns | None) -> Tensor:
+    """Return the class scores (r, K), or labels (r,), of outputs without the columns."""
+    if inspector is None:
+        return outputs
+    return outputs[:, 0] if inspector.kind == "labels" else outputs[:, :-FURTHER]
 
 
 def accepted(outputs: Tensor) -> Tensor:
-    """Return (r,) bool, True where the detector accepts the rows of outputs (r, K + 2)."""
+    """Return (r,) bool, True where outputs (r, K + 2) have no positive excess."""
     return outputs[:, -FURTHER] <= 0
 
 

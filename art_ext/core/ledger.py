@@ -23,6 +23,8 @@ class Ledger:
         wasted_rows: (N,) int64, rows forward in vain.
         verified: True while a second answer may be needed to verify each one. The budget then
             leaves room for both.
+        model_rows: (N,) int64, rows forward of the model inside an ``Expectation``. None without
+            one.
         pending: (R,) int64, the samples of those charged answers that are not complete yet. None
             between two calls.
         answered: rows of each of the first pending answers, as many as one call holds, that the
@@ -39,6 +41,7 @@ class Ledger:
             self.queries = torch.zeros(num_samples, dtype=torch.int64, device=device)
             self.gradients = torch.zeros_like(self.queries)
             self.wasted_rows = torch.zeros_like(self.queries)
+        self.model_rows: Tensor | None = None
         self.pending: Tensor | None = None
         self.answered = (0, 0)  # pending answers, and rows of each
         self._counted = self.queries  # the column that the pending rows are counted in

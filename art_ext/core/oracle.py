@@ -21,16 +21,10 @@ from art_ext.core.calling import ModelCall
 from art_ext.core.calls import describing
 from art_ext.core.checks import check_choice, check_count, check_flag
 from art_ext.core.ensemble import Ensemble
+from art_ext.core.expectation import expectation_in
 from art_ext.core.features import FeatureTap
 from art_ext.core.geometry import ClipValues
-from art_ext.core.inspection import (
-    REJECTED,
-    CopyingCall,
-    InspectingPasses,
-    Inspector,
-    accepted,
-    class_scores,
-)
+from art_ext.core.inspection import REJECTED, Columns, CopyingCall, accepted, class_scores
 from art_ext.core.interruption import ModelStopped
 from art_ext.core.ledger import Ledger
 from art_ext.core.losses import Loss
@@ -63,9 +57,9 @@ class LabelOracle:
             kernels round differently for a few rows. Padding is counted in ``wasted_rows``.
         device: device of the inputs, for models without parameters.
         default_device: device of the inputs if neither ``device`` nor the model names one.
-        inspector: a detector that sees each row. Its columns follow the class scores in all
-            outputs, its variants are charged too, and the predicted class of a rejected row is
-            ``REJECTED``. Default: None.
+        inspector: a detector that sees each row, or the confirmation of an ``Expectation``. Its
+            columns follow the class scores in all outputs, the variants of a detector are charged
+            too, and the predicted class of a rejected row is ``REJECTED``. Default: None.
         channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
             holds its convolution weights so. Results change by rounding. Default: False.
         compile: True calls the network through ``torch.compile``. Results change by rounding.
@@ -95,7 +89,7 @@ class LabelOracle:
         pad_rows: int = 0,
         device: torch.device | str | None = None,
         default_device: torch.device | None = None,
-        inspector: Inspector | None = None,
+        inspector: Columns | None = None,
         channels_last: bool = False,
         compile: bool = False,
     ) -> None:
@@ -130,9 +124,10 @@ class LabelOracle:
         self.passes = (
             Passes(call, self.reader, self.ledger, **sizes)
             if inspector is None
-            else InspectingPasses(inspector, call, self.reader, self.ledger, **sizes)
+            else inspector.passes(call, self.reader, self.ledger, **sizes)
         )
         self.ids: Tensor | None = None
+        self._expectation = expectation_in(model)
         self._entered = ExitStack()
 
     @property
@@ -148,6 +143,8 @@ class LabelOracle:
             stack.enter_context(describing(lambda: self.passes.described(self.ids)))
             if self.inspector is not None and self.inspector.tap is not None:
                 stack.enter_context(self.inspector.tap)
+            if self._expectation is not None:
+                self._expectation.restart()
             self._entered = stack.pop_all()
         return self
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.calling import HALF_TYPES
+from art_ext.core.expectation import expectation_in
 from art_ext.core.geometry import ClipValues
 from art_ext.core.interruption import ModelStopped
 from art_ext.core.oracle import LabelOracle, Model
@@ -67,8 +68,8 @@ class ModelProbe:
 
 RANDOMISED = (
     "the model's outputs change when the same samples are repeated. A success may be one"
-    " lucky draw: attack the average over many draws (EoT), and do not rely on rays, zoo and other"
-    " search attacks"
+    " lucky draw: attack art_ext.core.Expectation(model), the average over many draws, and do not"
+    " rely on rays, zoo and other search attacks"
 )
 BATCH_DEPENDENT = (
     "the model's outputs change with the other samples of a batch, as with BatchNorm without"
@@ -201,7 +202,8 @@ class ProbeOnce:
     def __call__(self, owner: object, model: Model, x: Tensor, **options: Any) -> ModelProbe | None:
         """Probe the model of an owner and log the findings.
 
-        Return None if it was probed before, x is empty, or the model stops.
+        Return None if it was probed before, x is empty, the model stops, or it is or contains an
+        ``Expectation``, whose answers are known to change.
 
         Args:
             owner: object that identifies the model.
@@ -209,6 +211,8 @@ class ProbeOnce:
             x, **options: as for ``probe_model``.
         """
         if not len(x) or any(known() is owner for known in self._owners):
+            return None
+        if expectation_in(model) is not None:
             return None
         try:
             found = probe_model(model, x, **options)

@@ -66,6 +66,9 @@ class AttackResult:
         generator_rows: (N,) int64, forward rows of the generator.
         generator_gradients: (N,) int64, its backward rows. Padding is counted in neither. These
             four fields are None for other attacks.
+        model_rows: (N,) int64, forward rows of the model inside an ``Expectation``: ``draws`` for
+            each row of ``queries`` and ``wasted_rows``, and those that verify candidates. Backward
+            rows are ``draws`` for each of ``gradients``. None for other models.
     """
 
     x_adv: Tensor
@@ -91,6 +94,7 @@ class AttackResult:
     start_distance: Tensor | None = None
     generator_rows: Tensor | None = None
     generator_gradients: Tensor | None = None
+    model_rows: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.success)
@@ -248,6 +252,7 @@ def build_result(
         trace={name: values.to(home) for name, values in (trace or {}).items()} or None,
         value=None if value is None else value.to(home, numbers),
         outside=None if outside is None else outside.to(home),
+        model_rows=None if (rows := oracle.ledger.model_rows) is None else rows.to(home),
         **measured(lengths, success, norm, home),
     )
 

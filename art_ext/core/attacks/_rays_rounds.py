@@ -15,7 +15,7 @@ from torch import Tensor
 from art_ext.core.attacks._rays_blocks import Blocks
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import keep
-from art_ext.core.inspection import REJECTED
+from art_ext.core.inspection import REJECTED, Inspector
 from art_ext.core.oracle import LabelOracle
 from art_ext.core.samples import reaches_goal
 
@@ -82,7 +82,7 @@ class Rays:
         self.root = blocks.count.to(problem.x.dtype).sqrt()
         self.reach = self.root * self.width
         self.edge: Tensor | None = None
-        if problem.oracle.inspector is not None and problem.eps is not None:
+        if isinstance(problem.oracle.inspector, Inspector) and problem.eps is not None:
             # in units of eps, the L2 length of a sign vector on the ball
             length = {"linf": self.root, "l2": torch.ones_like(self.root), "l1": 1 / self.root}
             self.edge = torch.minimum(problem.radius * length[problem.norm], self.reach)

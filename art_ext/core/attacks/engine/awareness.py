@@ -12,7 +12,7 @@ from torch import Tensor
 from art_ext.core.attacks.engine.goal import Goal
 from art_ext.core.attacks.engine.options import AttackOptions
 from art_ext.core.detection.base import Detector
-from art_ext.core.inspection import Evidence, accepted, class_scores, term_of
+from art_ext.core.inspection import Evidence, Inspector, accepted, class_scores, term_of
 from art_ext.core.losses import Loss, margin
 from art_ext.core.oracle import GradientOracle, ScoreOracle
 
@@ -177,8 +177,9 @@ class Awareness:
     ) -> None:
         self.inspector = oracle.inspector
         self.reached = reached
+        self.loss: Oblivious | None = None
         detector = options.detector
-        if self.inspector is None or detector is None:
+        if not isinstance(self.inspector, Inspector) or detector is None:
             return
         kind = detector.attack_loss if options.detector_loss == "auto" else options.detector_loss
         if kind == "hinges" and detector.rows == 1:
@@ -199,12 +200,13 @@ class Awareness:
 
         def aware(outputs: Tensor, owner: Tensor) -> Tensor:
             scores = class_scores(outputs, inspector)
-            return self.loss.ascended(
-                gain(scores, owner), outputs, self.reached(scores.detach(), owner)
-            )
+            own = gain(scores, owner)
+            if self.loss is None:
+                return own
+            return self.loss.ascended(own, outputs, self.reached(scores.detach(), owner))
 
         return aware
 
     def descended(self, hinge: Tensor, outputs: Tensor) -> Tensor:
         """Return a loss to descend (r,), from the hinge (r,) of the attack itself."""
-        return hinge if self.inspector is None else self.loss.descended(hinge, outputs)
+        return hinge if self.loss is None else self.loss.descended(hinge, outputs)

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from art_ext.core.attacks.engine.planning import PlannedRows, current, planning, state_plan
+from art_ext.core.attacks.engine.problem import inspector_of
 from art_ext.core.checks import check_choice, check_count
-from art_ext.core.inspection import Inspector
+from art_ext.core.expectation import Confirmation
 from art_ext.core.interruption import AttackInterrupted, ModelStopped
 from art_ext.core.keywords import Function
 from art_ext.core.oracle import LabelOracle, Model, ScoreOracle
@@ -102,18 +103,17 @@ def _attack_case(
         "channels_last",
         "compile",
     )
-    detector = options.get("detector")
     oracle = ScoreOracle(
         model,
         len(x),
         default_device=x.device,
-        inspector=None
-        if detector is None
-        else Inspector(detector, model, options.get("outputs", "logits")),
+        inspector=inspector_of(model, options.get("detector"), options.get("outputs", "logits")),
         **{name: options[name] for name in names if name in options},
     )
     samples, _ = admit(oracle, x)
     check_classes("y", y, len(x))
+    if isinstance(oracle.inspector, Confirmation) and y is not None:
+        oracle.inspector.reaches(y.to(oracle.device))
     ids = options.get("sample_ids")
     check_ids(ids, len(x))
     try:
@@ -301,6 +301,9 @@ def _fold(
         queries=total(result.queries, oracle.queries),
         gradients=total(result.gradients, oracle.gradients),
         wasted_rows=total(result.wasted_rows, oracle.wasted_rows),
+        model_rows=None
+        if result.model_rows is None or oracle.ledger.model_rows is None
+        else total(result.model_rows, oracle.ledger.model_rows),
         trace=trace,
         outside=None if result.outside is None else result.outside.of_samples(rows.owner, count),
     )

@@ -15,6 +15,7 @@ from art_ext.core.attacks.engine.awareness import Awareness
 from art_ext.core.attacks.engine.options import AttackOptions
 from art_ext.core.attacks.engine.planning import PlannedRows, current, state_plan
 from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.expectation import Confirmation
 from art_ext.core.inspection import accepted, class_scores
 from art_ext.core.interruption import interruptible
 from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
@@ -67,6 +68,8 @@ class Driver:
         )
         self.home = x.device
         self.awareness = Awareness(options, self.whole.scores, self.whole.goal, self.reached)
+        if isinstance(self.whole.oracle.inspector, Confirmation):
+            self.whole.oracle.inspector.reached = self.reached
         self.already = torch.zeros_like(self.whole.index, dtype=torch.bool)
         self.rounds = 0
 
@@ -116,7 +119,7 @@ class Driver:
 
     def judge(self, outputs: Tensor, owner: Tensor) -> Tensor:
         """(r,) bool, True where outputs reach the goal of their samples, and the detector of the
-        problem, if there is one, accepts their rows.
+        problem, or the fresh draws of an ``Expectation``, accept their rows.
         """
         inspector = self.whole.oracle.inspector
         if inspector is None:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from art_ext.core.attacks.engine.goal import Goal
 from art_ext.core.calling import widened
+from art_ext.core.expectation import expectation_in
 from art_ext.core.features import Tap
 from art_ext.core.losses import make_gain
 
@@ -26,10 +27,14 @@ class MeanLogits(Tap):
         passes: forward passes of one answer, of which the first is that of the rows.
 
     Raises:
-        ValueError: for a model without such a module.
+        ValueError: for a model without such a module, or with an ``Expectation``.
     """
 
     def __init__(self, model: object, goal: Goal, passes: int) -> None:
+        if expectation_in(model) is not None:
+            raise ValueError(
+                f"loss={MEAN_LOGITS!r} needs an ensemble without an Expectation: use loss='margin'"
+            )
         modules = model.modules() if isinstance(model, nn.Module) else ()
         found = next((one for one in modules if getattr(one, "gives_members", False)), None)
         if found is None:

@@ -11,6 +11,8 @@ from torch import Tensor
 from art_ext.core.attacks.engine.goal import Goal
 from art_ext.core.attacks.engine.options import AttackOptions
 from art_ext.core.attacks.engine.state import SHARED
+from art_ext.core.detection.base import Detector
+from art_ext.core.expectation import Confirmation, expectation_in
 from art_ext.core.geometry import (
     Box,
     attainable_radius,
@@ -21,7 +23,7 @@ from art_ext.core.geometry import (
     uniform_in_ball,
     within_ball,
 )
-from art_ext.core.inspection import Inspector
+from art_ext.core.inspection import Columns, Inspector
 from art_ext.core.losses import Loss
 from art_ext.core.oracle import GradientOracle, Judge, LabelOracle, Model, ScoreOracle
 from art_ext.core.samples import admit, check_ids, check_samples, warn_if_reached
@@ -88,7 +90,6 @@ class Problem:
         if options.amp and not issubclass(oracle, GradientOracle):
             raise ValueError("amp needs an attack with gradients: leave amp=False")
         count = len(x)
-        detector = options.detector
         ledger = oracle(
             model,
             count,
@@ -101,9 +102,13 @@ class Problem:
             compile=options.compile,
             device=options.device,
             default_device=x.device,
-            inspector=None if detector is None else Inspector(detector, model, options.outputs),
+            inspector=inspector_of(model, options.detector, options.outputs),
             **({"amp": options.amp} if issubclass(oracle, GradientOracle) else {}),
         )
+        goal = Goal.of(y, options, count, ledger.device)
+        if isinstance(ledger.inspector, Confirmation):
+            ledger.inspector.reaches(goal.labels, goal.targeted)
+            ledger.inspector.unknown = count if goal.unlabelled else 0
         samples, box = admit(ledger, x)
         check_ball(norm, eps, box)
         check_ids(options.sample_ids, count)
@@ -120,7 +125,7 @@ class Problem:
             ids=ids.to(ledger.device),
             mask=mask,
             oracle=ledger,
-            goal=Goal.of(y, options, count, ledger.device),
+            goal=goal,
             box=box,
             low=low,
             high=high,
@@ -242,6 +247,24 @@ class Problem:
     def record(self, name: str, step: int, values: Tensor) -> None:
         """Enter values (R,) of the active rows into the trace."""
         self.trace[name][step, self.index] = values.to(torch.float32)
+
+
+def inspector_of(model: Model, detector: Detector | None, outputs: str) -> Columns | None:
+    """Return what judges each row of a model besides its class: a detector, or the fresh draws of
+    an ``Expectation``.
+
+    Raises:
+        ValueError: for both, or as ``Inspector`` and ``Confirmation``.
+    """
+    expectation = expectation_in(model)
+    if detector is None:
+        return None if expectation is None else Confirmation(expectation, outputs)
+    if expectation is not None:
+        raise ValueError(
+            f"the detector {detector.name!r} needs a model without an Expectation: attack the"
+            " detector, or the expectation alone"
+        )
+    return Inspector(detector, model, outputs)
 
 
 def _no_gain(outputs: Tensor, index: Tensor) -> Tensor:
