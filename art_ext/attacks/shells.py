@@ -203,6 +203,8 @@ class AutoPGD(FunctionAttack):
         "eps",
         "max_iter",
         "nb_targets",
+        "target_ranking",
+        "malt_candidates",
         "nb_random_init",
         "keep_samples",
         "targeted",
@@ -238,6 +240,8 @@ class AutoPGD(FunctionAttack):
         eps: float = 0.3,
         max_iter: int = 100,
         nb_targets: int = 0,
+        target_ranking: str | None = None,
+        malt_candidates: int = 100,
         nb_random_init: int = 1,
         keep_samples: bool = False,
         targeted: bool = False,
@@ -258,14 +262,19 @@ class AutoPGD(FunctionAttack):
             norm: np.inf, "inf", 1 or 2.
             eps: radius of the ball in the units of x.
             max_iter: T, the steps of each ascent. Default: 100.
-            nb_targets: m > 0 attacks the m other classes that score highest at the clean input
-                (all, if there are fewer) in turn, highest first. Each phase has a start of its own
-                and T steps, and ascends ``z_t - z_y``, ``p_t - p_y`` of the softmax with
-                ``loss="probability_margin"``, ``(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)`` with
-                ``loss="dlr"``, the k-th largest score being ``z_(k)``, or ``z_t`` with
-                ``loss="score"``. For scores that are minus squared distances to centres, the last
-                descends the distance to the target's. Any misclassification is a success. Default:
-                0.
+            nb_targets: m > 0 attacks the first m other classes of the ranking (all, if there are
+                fewer) in turn. Each phase has a start of its own and T steps, and ascends ``z_t -
+                z_y``, ``p_t - p_y`` of the softmax with ``loss="probability_margin"``, ``(z_t -
+                z_y) / (z_(1) - (z_(3) + z_(4)) / 2)`` with ``loss="dlr"``, the k-th largest score
+                being ``z_(k)``, or ``z_t`` with ``loss="score"``. For scores that are minus squared
+                distances to centres, the last descends the distance to the target's. Any
+                misclassification is a success. Default: 0.
+            target_ranking: of these classes. ``"score"``: the highest at the clean input first.
+                ``"malt"``: the smallest ``(z_y - z_t) / ||grad (z_y - z_t)||_q`` there first, q
+                being the dual of the norm, which is the distance to class t if the model is linear.
+                Default: None, MALT for models of more than ten classes.
+            malt_candidates: C, the classes of highest score that MALT ranks. All others follow them
+                by score. Default: 100.
             nb_random_init: R, ascents from R random points, in each phase. The first one is that of
                 ``nb_random_init=1``. Of a phase the best outcome of each sample counts: a success
                 before a failure, then the higher loss. A later phase, which ascends another loss,
@@ -300,6 +309,8 @@ class AutoPGD(FunctionAttack):
             eps=eps,
             max_iter=max_iter,
             nb_targets=nb_targets,
+            target_ranking=target_ranking,
+            malt_candidates=malt_candidates,
             nb_random_init=nb_random_init,
             keep_samples=keep_samples,
             targeted=targeted,

@@ -250,6 +250,11 @@ def row_norms(delta: Tensor, norm: str) -> Tensor:
     return torch.linalg.vector_norm(flat, ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1)
 
 
+def dual_norms(slope: Tensor, norm: str) -> Tensor:
+    """Return (N,) how much each row of slope (N, D) gains along a step of length 1 in a norm."""
+    return row_norms(slope, {"linf": "l1", "l2": "l2", "l1": "linf"}[norm])
+
+
 def distances(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
     """Return (N,) distances ``||x_adv - x||``, measured in float64.
 

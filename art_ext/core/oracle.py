@@ -481,6 +481,56 @@ class GradientOracle(ScoreOracle):
             raise
         return outputs.index_copy(0, places, answers.to(outputs.dtype))
 
+    def gradient_sizes(
+        self, rows: Tensor, index: Tensor, losses: Loss, measure: Callable[[Tensor, slice], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return C losses of each row, and the size of the gradient of each of them, (R, C) both.
+
+        Each row costs one query and C gradients. One slice of ``batch_size`` rows goes backward at
+        a time, for one loss at a time, so that no more memory is needed than for ``gradient``.
+
+        Args:
+            rows: (R, *S) inputs.
+            index: (R,) int64, the sample each row is charged to.
+            losses: from the outputs (r, K) of a slice and its samples (r,) to (r, C).
+            measure: from gradients (r, *S) of the rows in a slice to (r,).
+
+        Raises:
+            ValueError: if the losses do not depend on the input through autograd.
+        """
+        self.ledger.charge(index)
+        values = []
+        sizes = []
+        start = 0
+        for part, owner in self.passes.slices(rows, index):
+            place = slice(start, start + len(part))
+            start = place.stop
+            with torch.enable_grad():
+                leaf = part.detach().requires_grad_(True)
+                padded = self.passes.pad(leaf, owner)
+                with self._precision:
+                    if self._averages_losses:
+                        output, lose = self._ensemble_answer(padded, owner, losses)
+                    else:
+                        answer = self.passes.model_call(padded, fresh=len(padded) > len(owner))
+                        output, lose = self.passes.read(answer, padded, owner), losses
+                found = lose(output, owner)
+                if not found.requires_grad:
+                    raise self._no_gradient(output)
+                columns = found.unbind(dim=1)
+                slopes = []
+                for column, loss in enumerate(columns, start=1):
+                    (gradient,) = torch.autograd.grad(
+                        loss.sum(), leaf, retain_graph=column < len(columns), allow_unused=True
+                    )
+                    if gradient is None:
+                        raise self._no_gradient(output)
+                    slopes.append(measure(gradient, place))
+            self.gradients.index_add_(0, owner, torch.full_like(owner, len(columns)))
+            values.append(found.detach())
+            sizes.append(torch.stack(slopes, dim=1))
+        return torch.cat(values), torch.cat(sizes)
+
     def _differentiated(
         self, leaf: Tensor, output: Tensor, loss: Loss, index: Tensor, chosen: Tensor | None
     ) -> Differentiated:

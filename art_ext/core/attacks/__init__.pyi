@@ -174,6 +174,8 @@ def auto_pgd(
     num_steps: int = 100,
     loss: str | Loss | None = None,
     num_targets: int = 0,
+    target_ranking: str | None = None,
+    malt_candidates: int = 100,
     max_queries: int | None = None,
     stop_on_success: bool = True,
     num_restarts: int = 1,
@@ -227,13 +229,19 @@ def auto_pgd(
             x to (r,) numbers. With ``num_targets`` one of ``"margin"``, ``"probability_margin"``,
             ``"dlr"`` and ``"score"`` of the target. Default: None, the cross-entropy, or with
             ``num_targets`` the margin.
-        num_targets: m > 0 attacks the m other classes that score highest at the clean input (all,
-            if there are fewer) in turn, highest first. Each phase has a start of its own and T
+        num_targets: m > 0 attacks the first m other classes of the ranking (all, if there are
+            fewer) in turn. Each phase has a start of its own and T
             steps, and ascends ``z_t - z_y``, ``p_t - p_y`` of the softmax with
             ``loss="probability_margin"``, ``(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)`` with
             ``loss="dlr"``, the k-th largest score being ``z_(k)``, or ``z_t`` with
             ``loss="score"``. For scores that are minus squared distances to centres, the last
             descends the distance to the target's. Any misclassification is a success. Default: 0.
+        target_ranking: of these classes. ``"score"``: the highest at the clean input first.
+            ``"malt"``: the smallest ``(z_y - z_t) / ||grad (z_y - z_t)||_q`` there first, q being
+            the dual of the norm, which is the distance to class t if the model is linear. Default:
+            None, MALT for models of more than ten classes.
+        malt_candidates: C, the classes of highest score that MALT ranks. All others follow them by
+            score. Default: 100.
         max_queries: most forward rows charged to a sample, the clean check included. None: no
             limit.
         stop_on_success: True stops a sample at its first success. Default: True.
@@ -290,8 +298,8 @@ def auto_pgd(
         An ``AttackResult``. A query is one row forward: the clean check, and in each phase the
         start and T iterates, each of which is at the same time the forward of the next gradient.
         Without a success these are ``T + 2`` queries and T gradients, or ``1 + m R (T + 1)`` and
-        ``m R T`` with m targets and R restarts. Rows that are adversarial from the start take 1 and
-        0.
+        ``m R T`` with m targets and R restarts. MALT takes one query and ``min(C, K - 1)``
+        gradients more. Rows that are adversarial from the start take 1 and 0.
 
     Raises:
         ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
@@ -310,7 +318,8 @@ def auto_pgd(
         parameter-free attacks", ICML 2020 (Auto-PGD). Croce, Hein, "Mind the box: l1-APGD for
         sparse adversarial attacks on image classifiers", ICML 2021 (the L1 variant). Xie et al.,
         "Towards million-scale adversarial robustness evaluation with stronger individual attacks",
-        CVPR 2025 (the probability margin).
+        CVPR 2025 (the probability margin). Melamed, Yehudai, Shamir, "MALT powers up adversarial
+        attacks", NeurIPS 2024 (the ranking).
     """
 
 def cw(

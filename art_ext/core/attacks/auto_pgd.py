@@ -13,16 +13,17 @@ from torch import Tensor
 from art_ext.core.attacks.engine.fixed_radius import FixedRadius
 from art_ext.core.attacks.engine.method import Answers, Method
 from art_ext.core.attacks.engine.options import FixedRadiusOptions
-from art_ext.core.attacks.engine.planning import other_classes
+from art_ext.core.attacks.engine.planning import PlannedRows
 from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.attacks.engine.rivals import Rivals
 from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.engine.successes import check_restarts
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
-from art_ext.core.checks import check_choice, check_count
+from art_ext.core.checks import check_count
 from art_ext.core.geometry import project_l1_box, unit
 from art_ext.core.keywords import public
-from art_ext.core.losses import RIVAL_LOSSES, Loss, logits_of
+from art_ext.core.losses import Loss
 from art_ext.core.oracle import Model
 from art_ext.core.result import AttackResult
 
@@ -80,60 +81,46 @@ class AutoPgd(Method[AutoPgdState]):
 
     Args:
         num_steps: T.
-        num_targets: m other classes to attack in turn, 0 for none.
         num_restarts: ascents of each phase.
-        loss: of a rival, a name in ``RIVAL_LOSSES``.
-
-    Attributes:
-        rivals: (N, m) the other classes, those that score highest at the clean input first.
+        rivals: the other classes to attack in turn. None ascends one loss.
     """
 
     starts_at_input = False
-    rivals: Tensor | None = None
 
-    def __init__(
-        self, num_steps: int, num_targets: int, num_restarts: int, loss: str = "margin"
-    ) -> None:
-        self.loss = loss
+    def __init__(self, num_steps: int, num_restarts: int, rivals: Rivals | None = None) -> None:
         self.num_steps = num_steps
-        self.num_targets = num_targets
         self.num_restarts = num_restarts
+        self.rivals = rivals
         self.checkpoints = checkpoints(num_steps)
 
     def see_clean(self, problem: Problem, outputs: Tensor, owner: Tensor) -> None:
-        """Rank the other classes."""
-        if not self.num_targets:
-            return
-        goal = problem.goal.labels.index_select(0, owner).unsqueeze(1)
-        others = outputs.scatter(1, goal, -torch.inf)
-        count = min(self.num_targets, others.shape[1] - 1)
-        ranks = others.argsort(dim=1, descending=True, stable=True)[:, :count]
-        if self.rivals is None:
-            self.rivals = ranks.new_zeros(len(problem.goal.labels), count)
-        self.rivals[owner] = ranks
+        """Rank the other classes by score."""
+        if self.rivals is not None:
+            self.rivals.see_clean(problem, outputs, owner)
+            self.preparation = self.rivals.queries
+
+    def prepare(self, problem: Problem) -> None:
+        """Rank the other classes by score and slope."""
+        if self.rivals is not None:
+            self.rivals.rank(problem)
 
     def num_trajectories(self, num_restarts: int) -> int:
         """Count the ascents of all phases, one phase for each rival."""
-        return num_restarts * (1 if self.rivals is None else self.rivals.shape[1])
+        return num_restarts * (1 if self.rivals is None else self.rivals.number())
 
-    def most_trajectories(self, num_restarts: int) -> int:
-        """Return the most ascents, one phase for each other class that is wanted."""
-        return num_restarts * (other_classes(self.num_targets) if self.num_targets else 1)
+    most_trajectories = num_trajectories
+
+    def planned_rows(self, num_restarts: int) -> PlannedRows:
+        """Return the most answers and gradients of a sample, with those of the ranking."""
+        found = super().planned_rows(num_restarts)
+        return found if self.rivals is None else found.plus(self.rivals.planned_rows())
 
     def next_loss(self, problem: Problem, trajectory: int) -> Loss | None:
         """Return the loss of the next rival, at the beginning of its phase."""
         phase, restart = divmod(trajectory, self.num_restarts)
-        if self.rivals is None or restart:
+        if self.rivals is None or not self.rivals.seen or restart:
             return None
-        kind = problem.oracle.outputs
-        function = RIVAL_LOSSES[self.loss]
-        labels, rivals = problem.goal.labels, self.rivals[:, phase]
-
-        def gain(outputs: Tensor, index: Tensor) -> Tensor:
-            own, other = labels.index_select(0, index), rivals.index_select(0, index)
-            return function(logits_of(outputs, kind), own, other)
-
-        return gain
+        return self.rivals.loss_of(problem, phase)
 
     def init(self, problem: Problem, trajectory: int) -> AutoPgdState:
         """Draw a random point."""
@@ -218,10 +205,8 @@ class AutoPgd(Method[AutoPgdState]):
 class SparseAutoPgd(AutoPgd):
     """Ascents in L1."""
 
-    def __init__(
-        self, num_steps: int, num_targets: int, num_restarts: int, loss: str = "margin"
-    ) -> None:
-        super().__init__(num_steps, num_targets, num_restarts, loss)
+    def __init__(self, num_steps: int, num_restarts: int, rivals: Rivals | None = None) -> None:
+        super().__init__(num_steps, num_restarts, rivals)
         interval = max(num_steps // 25, 1)
         self.checkpoints = list(range(interval, num_steps + 1, interval))
 
@@ -266,6 +251,8 @@ def auto_pgd(
     num_steps: int = 100,
     loss: str | Loss | None = None,
     num_targets: int = 0,
+    target_ranking: str | None = None,
+    malt_candidates: int = 100,
     max_queries: int | None = None,
     stop_on_success: bool = True,
     num_restarts: int = 1,
@@ -295,13 +282,19 @@ def auto_pgd(
             x to (r,) numbers. With ``num_targets`` one of ``"margin"``, ``"probability_margin"``,
             ``"dlr"`` and ``"score"`` of the target. Default: None, the cross-entropy, or with
             ``num_targets`` the margin.
-        num_targets: m > 0 attacks the m other classes that score highest at the clean input (all,
-            if there are fewer) in turn, highest first. Each phase has a start of its own and T
+        num_targets: m > 0 attacks the first m other classes of the ranking (all, if there are
+            fewer) in turn. Each phase has a start of its own and T
             steps, and ascends ``z_t - z_y``, ``p_t - p_y`` of the softmax with
             ``loss="probability_margin"``, ``(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)`` with
             ``loss="dlr"``, the k-th largest score being ``z_(k)``, or ``z_t`` with
             ``loss="score"``. For scores that are minus squared distances to centres, the last
             descends the distance to the target's. Any misclassification is a success. Default: 0.
+        target_ranking: of these classes. ``"score"``: the highest at the clean input first.
+            ``"malt"``: the smallest ``(z_y - z_t) / ||grad (z_y - z_t)||_q`` there first, q being
+            the dual of the norm, which is the distance to class t if the model is linear. Default:
+            None, MALT for models of more than ten classes.
+        malt_candidates: C, the classes of highest score that MALT ranks. All others follow them by
+            score. Default: 100.
         stop_on_success: True stops a sample at its first success. Default: True.
         num_restarts: R, ascents from R random points, in each phase. The first one is that of
             ``num_restarts=1``. Of a phase the best outcome of each sample counts: a success before
@@ -317,8 +310,8 @@ def auto_pgd(
         An ``AttackResult``. A query is one row forward: the clean check, and in each phase the
         start and T iterates, each of which is at the same time the forward of the next gradient.
         Without a success these are ``T + 2`` queries and T gradients, or ``1 + m R (T + 1)`` and
-        ``m R T`` with m targets and R restarts. Rows that are adversarial from the start take 1 and
-        0.
+        ``m R T`` with m targets and R restarts. MALT takes one query and ``min(C, K - 1)``
+        gradients more. Rows that are adversarial from the start take 1 and 0.
 
     Raises:
         ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
@@ -337,12 +330,21 @@ def auto_pgd(
         parameter-free attacks", ICML 2020 (Auto-PGD). Croce, Hein, "Mind the box: l1-APGD for
         sparse adversarial attacks on image classifiers", ICML 2021 (the L1 variant). Xie et al.,
         "Towards million-scale adversarial robustness evaluation with stronger individual attacks",
-        CVPR 2025 (the probability margin).
+        CVPR 2025 (the probability margin). Melamed, Yehudai, Shamir, "MALT powers up adversarial
+        attacks", NeurIPS 2024 (the ranking).
     """
     check_count("num_steps", num_steps)
     check_count("num_targets", num_targets, least=0)
     check_restarts(num_restarts)
-    _check_targets(num_targets, loss, options)
+    rivals = None
+    if num_targets:
+        _check_targets(num_targets, options)
+        own = "margin" if loss is None else loss
+        rivals = Rivals(num_targets, own, target_ranking, malt_candidates)
+    elif target_ranking is not None:
+        raise ValueError(
+            f"target_ranking={target_ranking!r} needs num_targets, the number of classes to attack"
+        )
     driver = FixedRadius(
         model,
         x,
@@ -355,21 +357,16 @@ def auto_pgd(
         **options,
     )
     kind = SparseAutoPgd if norm == "l1" else AutoPgd
-    rival_loss = loss if isinstance(loss, str) and num_targets else "margin"
-    method = kind(num_steps, num_targets, num_restarts, rival_loss)
+    method = kind(num_steps, num_restarts, rivals)
     return driver.run(method, num_restarts=num_restarts, keep_ends=keep_samples)
 
 
-def _check_targets(num_targets: int, loss: str | Loss | None, options: dict[str, Any]) -> None:
-    if not num_targets:
-        return
+def _check_targets(num_targets: int, options: dict[str, Any]) -> None:
     if options.get("targeted") or options.get("targets") is not None:
         raise ValueError(
             "num_targets must be 0 in a targeted attack, whose classes are given, got"
             f" {num_targets}"
         )
-    if loss is not None:
-        check_choice("loss with num_targets", loss, tuple(RIVAL_LOSSES))
     if options.get("criterion") is not None:
         raise ValueError("criterion must be None with num_targets, which needs class scores")
 

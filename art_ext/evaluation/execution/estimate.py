@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -224,5 +224,5 @@ def _rows(
         return found.rows
     # planned without the detector, which is fitted later
     cost = job.detection.planned[name].rows
-    whole = PlannedRows(cost * found.rows.forward, found.rows.backward)
+    whole = replace(found.rows, forward=cost * found.rows.forward)
     return whole.within(attack.budget(job.settings))

@@ -18,6 +18,7 @@ OF_HEAD = "head_"  # begins the name of an attack that a head declares
 # arguments of attacks that only this form takes
 ONLY_AWARE = frozenset({"detector_weight", "detector_loss"})
 CHOOSE_TARGETS = "num_targets"  # an argument of untargeted attacks only
+RANK_TARGETS = ("target_ranking", "malt_candidates")  # arguments of the same attacks
 
 
 def in_forms(panel: Sequence[Attack], adaptive: bool) -> list[Attack]:
@@ -155,7 +156,8 @@ def _with_given_targets(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not arguments.get(CHOOSE_TARGETS):
         return dict(arguments)
-    others = {name: value for name, value in arguments.items() if name != CHOOSE_TARGETS}
+    dropped = {CHOOSE_TARGETS, *RANK_TARGETS}
+    others = {name: value for name, value in arguments.items() if name not in dropped}
     loss = others.get("loss")
     return {**others, "loss": loss if loss in LOSSES else "margin"}
 

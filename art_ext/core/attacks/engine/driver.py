@@ -94,8 +94,9 @@ class Driver:
             most = self.most(answers())
         except NotImplementedError:
             return
-        answers_of_all = most.forward + most.backward * self.verifies
-        rows = PlannedRows(answers_of_all * self.whole.oracle.cost, most.backward)
+        verified = (most.backward - most.further) * self.verifies
+        answers_of_all = most.forward + verified
+        rows = replace(most, forward=answers_of_all * self.whole.oracle.cost)
         state_plan(rows.within(self.whole.oracle.max_queries))
 
     def most(self, answers: PlannedRows) -> PlannedRows:

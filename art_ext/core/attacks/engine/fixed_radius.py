@@ -95,6 +95,7 @@ class FixedRadius(Driver):
         self.plan(lambda: method.planned_rows(num_restarts))
         with self.running(), self.mean_logits or nullcontext():
             answers = self._open()
+            self._prepare()
             self.problem = self.own_problem()
             self.trajectories = method.num_trajectories(num_restarts)
             if self.trajectories > 1 or keep_ends:
@@ -136,7 +137,8 @@ class FixedRadius(Driver):
         """Make the clean check. Samples that are done leave."""
         whole, method = self.whole, self.method
         self.spent += 1
-        further = self.options.remaining(self.spent) > method.queries_per_step
+        left = self.options.remaining(self.spent)
+        further = left > method.queries_per_step
         differentiate = further and method.starts_at_input and method.needs_gradient
         if not len(whole.x):
             return Answers(whole.x.new_zeros(0), self.already, whole.x)
@@ -147,9 +149,16 @@ class FixedRadius(Driver):
         self.lower()
         answers = Answers(losses, self.already, gradient)
         self.successes.first.masked_fill_(self.already, whole.oracle.cost)
+        further = left > method.queries_per_step + method.preparation
         leaving = self.already | (not further)
         self._tell(leaving, self.already, None)
         return self._keep((~leaving).nonzero().squeeze(1), answers)[1]
+
+    def _prepare(self) -> None:
+        """Let the method make queries of its own, of the samples that it attacks."""
+        if self.method.preparation and len(self.problem.index):
+            self.method.prepare(self.problem)
+            self.spent += self.method.preparation
 
     def _visit(self, state: Any, t: int) -> tuple[Any, Answers]:
         """One query for the candidates of all active rows. Rows that are done are dropped.

@@ -57,12 +57,14 @@ class Method(Generic[S]):
             has brought already. Such a method has one trajectory.
         needs_gradient: the step uses ``answers.gradient``.
         queries_per_step: queries that a step makes by itself, besides that of its candidate.
+        preparation: queries of ``prepare``, known after the clean check.
     """
 
     num_steps: int
     starts_at_input: bool = True
     needs_gradient: bool = True
     queries_per_step: int = 0
+    preparation: int = 0
 
     @property
     def least_queries(self) -> int:
@@ -90,6 +92,9 @@ class Method(Generic[S]):
 
     def see_clean(self, problem: Problem, outputs: Tensor, owner: Tensor) -> None:
         """See the outputs (r, K) for the clean inputs of the samples in owner (r,)."""
+
+    def prepare(self, problem: Problem) -> None:
+        """Make queries of the active rows once, before the first trajectory."""
 
     def num_trajectories(self, num_restarts: int) -> int:
         """Return the number of trajectories, known after the clean check."""

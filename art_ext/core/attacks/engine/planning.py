@@ -19,24 +19,31 @@ class PlannedRows:
     Attributes:
         forward: rows forward, the clean check included.
         backward: rows backward.
+        further: those of them that share the row forward of another one.
     """
 
     forward: int
     backward: int = 0
+    further: int = 0
 
     def within(self, max_queries: int | None) -> PlannedRows:
         """Return the rows that a budget of forward rows pays for. None: no limit."""
         if max_queries is None or self.forward <= max_queries:
             return self
-        return PlannedRows(max_queries, min(self.backward, max_queries))
+        backward = min(self.backward, max_queries + self.further)
+        return PlannedRows(max_queries, backward, self.further)
 
     def times(self, count: int) -> PlannedRows:
         """Return the rows of so many attacks."""
-        return PlannedRows(count * self.forward, count * self.backward)
+        return PlannedRows(count * self.forward, count * self.backward, count * self.further)
 
     def plus(self, other: PlannedRows) -> PlannedRows:
         """Return the rows of both."""
-        return PlannedRows(self.forward + other.forward, self.backward + other.backward)
+        return PlannedRows(
+            self.forward + other.forward,
+            self.backward + other.backward,
+            self.further + other.further,
+        )
 
 
 @dataclass

@@ -146,6 +146,13 @@ class Problem:
         return self.oracle
 
     @property
+    def slopes(self) -> GradientOracle:
+        """The oracle of an attack on gradients."""
+        if not isinstance(self.oracle, GradientOracle):
+            raise RuntimeError("a black-box attack needs no gradient, but called for one")
+        return self.oracle
+
+    @property
     def limit(self) -> float:
         """The radius eps of a fixed-radius attack."""
         if self.eps is None:
@@ -215,13 +222,20 @@ class Problem:
         shaped = self.shaped(rows)
         if not differentiate:
             return *self.scores.evaluate(shaped, index, loss, judge), None
-        if not isinstance(self.oracle, GradientOracle):
-            raise RuntimeError("a black-box attack needs no gradient, but called for one")
-        outputs, losses, gradient = self.oracle.gradient(shaped, index, loss, judge, verify=verify)
-        gradient = torch.nan_to_num(gradient.flatten(1), nan=0.0, posinf=0.0, neginf=0.0)
-        return outputs, losses, self.masked(gradient, positions)
+        outputs, losses, gradient = self.slopes.gradient(shaped, index, loss, judge, verify=verify)
+        return outputs, losses, self.sanitised(gradient, positions)
 
-    def masked(self, values: Tensor, positions: Tensor | None = None) -> Tensor:
+    def sanitised(self, gradient: Tensor, positions: Tensor | slice | None = None) -> Tensor:
+        """Return gradients (r, D) of rows (r, *S), zero at masked coordinates and where not finite.
+
+        Args:
+            gradient: (r, *S).
+            positions: of the samples among the active rows. None: they are all of these.
+        """
+        flat = torch.nan_to_num(gradient.flatten(1), nan=0.0, posinf=0.0, neginf=0.0)
+        return self.masked(flat, positions)
+
+    def masked(self, values: Tensor, positions: Tensor | slice | None = None) -> Tensor:
         """Values (r, D) with zeros at masked coordinates.
 
         Args:
