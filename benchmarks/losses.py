@@ -1,6 +1,6 @@
 """One Auto-PGD ascent on each loss, beside the ascents at nine classes.
 
-Run with ``python -m art_ext.benchmarks.losses``. Each row attacks all images anew, on one thread.
+Run with ``python -m art_ext.benchmarks.losses``. Each row attacks all images, on one thread.
 Times are processor times. Networks and images come from the folder that ART_EXT_DATA names.
 """
 

@@ -20,8 +20,8 @@ class Rivals:
     """The m other classes of each sample that an attack goes for in turn.
 
     MALT ranks class t by ``(z_y - z_t) / ||grad (z_y - z_t)||_q``, q being the dual of the ball's
-    norm: the distance at which a linear model would predict t. It asks for the gradients of so many
-    candidates, those that score highest. All other classes follow by score.
+    norm: the distance at which a linear model would predict t. It needs the gradients of the
+    candidates, the classes that score highest. All other classes follow by score.
 
     Args:
         count: m. A model with fewer other classes has fewer rivals.
