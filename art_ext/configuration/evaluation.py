@@ -100,6 +100,15 @@ class EvaluationConfig(DataOptions):
     )
     clip_values: tuple[float, float] = option((0.0, 1.0), shared.CLIP_VALUES)
     batch_size: int = option(256, "Most rows in one model call.")
+    amp: bool = option(
+        False,
+        "Compute the gradients of our attacks in bfloat16, and verify each success in float32 by"
+        " one more query.",
+    )
+    channels_last: bool = option(
+        False, "Hand images to networks in channels-last memory, in our attacks."
+    )
+    compile: bool = option(False, "Call networks through torch.compile, in our attacks.")
     chunk_size: int | None = option(
         None,
         "Most samples between two writes to the disk. By default twice the batch size, less for"

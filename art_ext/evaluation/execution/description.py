@@ -213,6 +213,16 @@ _CASCADE = (
 _INDEPENDENT = "Every attack is given all samples, independently of the others."
 
 
+_FASTER = {
+    "amp": (
+        "Our attacks compute gradients in bfloat16. Each success was verified by a forward in"
+        " float32, which is a query."
+    ),
+    "channels_last": "Our attacks call networks on images in channels-last memory.",
+    "compile": "Our attacks call networks through torch.compile.",
+}
+
+
 def _who(mode: str) -> str:
     """Return the subject of a sentence on the samples that an attack works on."""
     return "Each sample that the attack is given" if mode == "cascade" else "Each sample"
@@ -293,6 +303,7 @@ def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: s
             " found, queries until success from the first adversarial within eps. Each eps repeats"
             f" that run's ADBD, queries and seconds{_given(mode, settings)}."
         )
+    sentences += [text for name, text in _FASTER.items() if name in settings.faster]
     sentences.append(
         f"Seed {settings.seed}. Our attacks send at most {settings.batch_size} rows in a model"
         " call."

@@ -61,10 +61,10 @@ from art_ext.evaluation.execution.services import (
 from art_ext.evaluation.execution.tracked import TrackedRun
 from art_ext.evaluation.execution.transfer import ensembles_of, measure_transfer
 from art_ext.evaluation.execution.work import ChunkTask, Work
-from art_ext.evaluation.panel.attack import Attack, Settings
+from art_ext.evaluation.panel.attack import SPEED_SETTINGS, Attack, Settings
 from art_ext.evaluation.panel.detectors import digests, plan_detectors
 from art_ext.evaluation.panel.forms import declared_by_heads, in_forms, oblivious
-from art_ext.evaluation.panel.members import find_attack
+from art_ext.evaluation.panel.members import find_attack, unused_speed
 from art_ext.evaluation.panel.panels import (
     MAX_QUERIES,
     MODES,
@@ -130,6 +130,9 @@ def evaluate(
     adaptive: bool = True,
     members: bool = False,
     generator: AnyGenerator | None = None,
+    amp: bool = False,
+    channels_last: bool = False,
+    compile: bool = False,
 ) -> Outcome:
     """Attack every model with every attack, and write records, table, plots and report into a
     folder.
@@ -221,6 +224,13 @@ def evaluate(
             ``art-ext generator train``, ``FILE.py:FACTORY``, or a callable from latents (N, d) and
             classes (N,) to images (N, *S) with ``latent_dim`` and ``num_classes``. Data that hold
             the latents of their images hand them to the attack.
+        amp: True computes the gradients of our attacks in bfloat16. Each success is verified by a
+            forward in float32, which is one more query. Attacks without gradients and external ones
+            stay in float32.
+        channels_last: True hands images to networks in channels-last memory, in our attacks.
+            Results change by rounding.
+        compile: True calls networks through ``torch.compile``, in our attacks. Results change by
+            rounding.
 
     Raises:
         ValueError: for invalid arguments, samples outside the box, labels beyond the model's width,
@@ -284,6 +294,9 @@ def evaluate(
         device=device,
         seed=resolve_seed(_begun_with(earlier, "settings", "seed") if seed is None else seed),
         targeted=targeted,
+        amp=amp,
+        channels_last=channels_last,
+        compile=compile,
     )
     _check(named, data, panel_attacks, settings)
     nothing = torch.zeros(0, *data.shape)
@@ -333,13 +346,17 @@ def evaluate(
         **(arguments or {}),
     }
     del recorded["device"]  # numbers do not depend on it but for rounding
+    for name in SPEED_SETTINGS:  # earlier versions had none of them
+        if not recorded[name]:
+            del recorded[name]
     begun = time.perf_counter()
     run = describe(job, recorded, _told(panel, attack_args or {}), size, given)
     if detection is not None:
         run["identity"] |= {**fitting.identity, **digests(planned)}
     if left_out := declared.left_out(adaptive):
         run["left_out"] = left_out
-    for note in (*own_budgets(panel, attack_args, max_queries), *_repeated(eps)):
+    own = own_budgets(panel, attack_args, max_queries)
+    for note in (*own, *_repeated(eps), *unused_speed(panel_attacks, settings)):
         (watcher or Watcher()).note(note)
     folder = RunFolder(out, run)
     first, step = shard or (0, 1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.attacks import registry
-from art_ext.core.checks import check_choice, check_count
+from art_ext.core.checks import check_choice, check_count, check_flag
 from art_ext.core.detection import Detector
 from art_ext.core.geometry import Box, check_ball, norm_name
 from art_ext.core.networks import usable_device
@@ -22,6 +22,8 @@ from art_ext.evaluation.panel.resources import NO_RESOURCES, Resources
 
 # the settings that every function takes that calls the model
 MODEL_SETTINGS = ("outputs", "batch_size", "clip_values", "device")
+# the settings that make passes faster, for the attacks of art-ext that take them
+SPEED_SETTINGS = ("amp", "channels_last", "compile")
 TARGET_RULES = ("random", "least-likely")
 NO_GENERATOR = (
     "{} needs a generator, got none: give --generator RUN, the folder of art-ext generator train,"
@@ -47,6 +49,9 @@ class Settings:
         seed: key of every random number.
         targeted: None, or the rule for each sample's target: ``"random"``, ``"least-likely"``, or a
             class index.
+        amp: True for gradients in bfloat16, with each success verified in float32.
+        channels_last: True for images and convolution weights in channels-last memory.
+        compile: True for networks behind ``torch.compile``.
     """
 
     eps: tuple[float, ...]
@@ -59,6 +64,9 @@ class Settings:
     device: str | None
     seed: int
     targeted: str | int | None = None
+    amp: bool = False
+    channels_last: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "norm", norm_name(self.norm))
@@ -71,6 +79,11 @@ class Settings:
     def model_keywords(self) -> dict[str, Any]:
         """The settings that every function takes that calls the model."""
         return self.keywords(*MODEL_SETTINGS)
+
+    @property
+    def faster(self) -> dict[str, bool]:
+        """The settings that make passes faster, of those that are on."""
+        return {name: True for name in SPEED_SETTINGS if getattr(self, name)}
 
     def check(self, sample_shape: torch.Size) -> None:
         """Raise ValueError unless the settings are valid, before anything is computed.
@@ -85,6 +98,8 @@ class Settings:
             check_ball(self.norm, eps, box)
         check_count("max_queries", self.max_queries)
         check_count("batch_size", self.batch_size)
+        for name in SPEED_SETTINGS:
+            check_flag(name, getattr(self, name))
         check_choice("outputs", self.outputs, OUTPUTS)
         check_rule(self.targeted, self.outputs)
         if self.device is not None:
@@ -158,6 +173,7 @@ class Attack:
         adaptive: True if a model's head declares it.
         models: names of the models that it attacks. None: all.
         resources: what it needs besides model and samples, as in ``AttackSpec``.
+        accelerated: names of the settings for faster passes that it takes.
     """
 
     name: str
@@ -181,6 +197,7 @@ class Attack:
     adaptive: bool = False
     models: frozenset[str] | None = None
     resources: tuple[str, ...] = ()
+    accelerated: tuple[str, ...] = ()
 
     def budget(self, settings: Settings) -> int | None:
         """Return the most queries of a sample. None without a limit."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,13 @@ from art_ext.core.attacks.registry import AttackSpec
 from art_ext.core.checks import listed
 from art_ext.core.result import AttackResult
 from art_ext.evaluation.panel.arguments import check_arguments
-from art_ext.evaluation.panel.attack import MODEL_SETTINGS, Attack, AttackRequest, Settings
+from art_ext.evaluation.panel.attack import (
+    MODEL_SETTINGS,
+    SPEED_SETTINGS,
+    Attack,
+    AttackRequest,
+    Settings,
+)
 from art_ext.evaluation.panel.external import external_attack, function_member
 from art_ext.evaluation.panel.user_attacks import is_file, load_attack
 
@@ -85,6 +91,7 @@ class CoreRun:
                 f" {settings.norm!r}"
             )
         offered = settings.keywords("norm", "seed", *MODEL_SETTINGS)
+        offered |= settings.faster
         offered["targeted"] = settings.targeted is not None
         if self.spec.family == "minimum-norm":
             offered["stop_on_success"] = settings.stop_on_success
@@ -138,6 +145,7 @@ def member_of(spec: AttackSpec, arguments: Mapping[str, Any]) -> Attack:
         access=spec.access,
         keeps_input=spec.function.__module__.startswith("art_ext.core."),
         resources=spec.resources,
+        accelerated=tuple(name for name in SPEED_SETTINGS if name in parameters),
         **_tanh(spec, values),
     )
 
@@ -154,6 +162,16 @@ def _tanh(spec: AttackSpec, values: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(steps, int) or not isinstance(coordinates, int):
         return {}
     return {"tanh_steps": steps, "tanh_cost": 2 * coordinates + 1}
+
+
+def unused_speed(panel: Sequence[Attack], settings: Settings) -> list[str]:
+    """Return a line on each setting for faster passes that no attack of a panel takes."""
+    names = ", ".join(attack.name for attack in panel)
+    return [
+        f"{name} changes nothing: no attack of this run takes it ({names})"
+        for name in settings.faster
+        if not any(name in attack.accelerated for attack in panel)
+    ]
 
 
 EXTERNAL = ("autoattack", "torchattacks:CLASS", "art:CLASS", "foolbox:CLASS", "FILE.py:FUNCTION")
