@@ -63,7 +63,9 @@ def require_report() -> None:
         ImportError: the message names the missing packages and the extra that contains them.
     """
     missing = [
-        name for name in ("pandas", "pyarrow", "jinja2", "matplotlib") if find_spec(name) is None
+        name
+        for name in ("pandas", "pyarrow", "jinja2", "matplotlib", "tomli_w")
+        if find_spec(name) is None
     ]
     if missing:
         raise ImportError(f"the report needs {', '.join(missing)}: pip install 'art-ext[report]'")
