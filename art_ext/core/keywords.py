@@ -8,6 +8,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, cast, get_type_hints
 
@@ -15,6 +16,8 @@ import torch
 
 from art_ext.core.checks import nearest
 from art_ext.core.geometry import norm_name
+from art_ext.core.result import AttackResult
+from art_ext.core.slicing import in_slices
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 ENTRY = re.compile(r"^ {4}(?=\S)(\*{0,2}\w+(?:, \w+)*):", re.MULTILINE)
@@ -115,7 +118,8 @@ def public(
     every spelling. ``torch.inference_mode()`` is left for the call. Its signature shows the fields
     of ``options`` in the place of ``**options``, its annotations are types, and each parameter has
     a line in the section ``Args`` of its docstring. A docstring without a section ``Raises`` gets
-    that of the first class which has one.
+    that of the first class which has one. An attack on many large samples runs in slices
+    (``core.slicing``).
 
     Args:
         options: dataclass of the keywords that the function takes as ``**options``.
@@ -129,6 +133,9 @@ def public(
             one.name for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD
         ]
         called = function.__name__
+        hints = _hints(function, options)
+        is_attack = hints.get("return") in (AttackResult, "AttackResult")
+        defaults = {one.name: one.default for one in signature.parameters.values()}
 
         @functools.wraps(function)
         def call(*arguments: Any, **keywords: Any) -> Any:
@@ -137,14 +144,17 @@ def public(
                     check_keywords(called, keywords, known)
             if keywords.get("norm") is not None:
                 keywords["norm"] = norm_name(keywords["norm"])
-            if not torch.is_inference_mode_enabled():
-                return function(*arguments, **keywords)
-            with torch.inference_mode(False):
+            inference = torch.is_inference_mode_enabled()
+            with torch.inference_mode(False) if inference else nullcontext():
+                if is_attack:
+                    given = {**dict(zip(defaults, arguments, strict=False)), **keywords}
+                    found = in_slices(function, given, defaults)
+                    if found is not None:
+                        return found
                 return function(*arguments, **keywords)
 
         sources = [one for one in (*documents, options) if one is not None]
         call.__signature__ = signature  # type: ignore[attr-defined]
-        hints = _hints(function, options)
         call.__annotations__ = {name: kind for name, kind in hints.items() if name not in without}
         text = _documented(function.__doc__, known, sources)
         call.__doc__ = _with_raises(text, sources)

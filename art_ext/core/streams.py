@@ -15,6 +15,8 @@ from __future__ import annotations
 import functools
 import math
 import secrets
+from collections.abc import Callable
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -28,12 +30,13 @@ def _signed(value: int) -> int:
 
 
 _GOLDEN = _signed(0x9E3779B97F4A7C15)
+_DRAWN_AT_ONCE = 1 << 20  # numbers: 8 MiB of words
 _MULTIPLIERS = (_signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB))
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:
     """Shift logically. int64 shifts in PyTorch copy the sign, so the copies are masked away."""
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
+    return (z >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _mix(z: Tensor) -> Tensor:
@@ -41,9 +44,9 @@ def _mix(z: Tensor) -> Tensor:
 
     int64 products wrap around on every device.
     """
-    z = (z ^ _shift_right(z, 30)) * _MULTIPLIERS[0]
-    z = (z ^ _shift_right(z, 27)) * _MULTIPLIERS[1]
-    return z ^ _shift_right(z, 31)
+    z = _shift_right(z, 30).bitwise_xor_(z).mul_(_MULTIPLIERS[0])
+    z = _shift_right(z, 27).bitwise_xor_(z).mul_(_MULTIPLIERS[1])
+    return _shift_right(z, 31).bitwise_xor_(z)
 
 
 def _counter(length: int, device: torch.device) -> Tensor:
@@ -98,6 +101,20 @@ def _words(seed: int, ids: Tensor, step: int | Tensor, length: int) -> Tensor:
     return _mix(key.unsqueeze(1) + _counter(length, ids.device))
 
 
+def _in_parts(
+    draw: Callable[[Tensor, int | Tensor], Tensor], ids: Tensor, step: int | Tensor, length: int
+) -> Tensor:
+    """Return what a function of ids and step draws, some samples at a time if blocks are large.
+
+    The words take twice the memory of the numbers, and their temporaries as much again.
+    """
+    rows = max(1, _DRAWN_AT_ONCE // max(1, length))
+    if len(ids) <= rows:
+        return draw(ids, step)
+    steps = step.split(rows) if isinstance(step, Tensor) else repeat(step)
+    return torch.cat([draw(*part) for part in zip(ids.split(rows), steps, strict=False)])
+
+
 def uniform(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] = ()) -> Tensor:
     """Draw uniform numbers in [0, 1), one block per sample, float32 with 24 random bits.
 
@@ -110,8 +127,12 @@ def uniform(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] =
     Returns:
         (N, *shape) float32 on the device of ids.
     """
-    bits = _words(seed, ids, step, math.prod(shape))
-    return (_shift_right(bits, 40).to(torch.float32) * 2.0**-24).view(len(ids), *shape)
+    length = math.prod(shape)
+
+    def draw(ids: Tensor, step: int | Tensor) -> Tensor:
+        return _shift_right(_words(seed, ids, step, length), 40).to(torch.float32).mul_(2.0**-24)
+
+    return _in_parts(draw, ids, step, length).view(len(ids), *shape)
 
 
 def uniform_pairs(
@@ -142,10 +163,13 @@ def normal(seed: int, ids: Tensor, step: int | Tensor, shape: tuple[int, ...] = 
         (N, *shape) float32 on the device of ids.
     """
     length = math.prod(shape)
-    quarters = _words(seed, ids, step, -(-length // 4)).view(torch.int16)[:, :length].to(
-        torch.int32
-    ) + (1 << 15)
-    return _normal_table(ids.device).index_select(0, quarters.flatten()).view(len(ids), *shape)
+    table = _normal_table(ids.device)
+
+    def draw(ids: Tensor, step: int | Tensor) -> Tensor:
+        words = _words(seed, ids, step, -(-length // 4)).view(torch.int16)[:, :length]
+        return table.index_select(0, words.to(torch.int32).add_(1 << 15).flatten())
+
+    return _in_parts(draw, ids, step, length).view(len(ids), *shape)
 
 
 def _normal_quantiles() -> Tensor:

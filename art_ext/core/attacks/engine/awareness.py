@@ -176,11 +176,11 @@ class Awareness:
         self, options: AttackOptions, oracle: ScoreOracle, goal: Goal, reached: Reached
     ) -> None:
         self.inspector = oracle.inspector
-        self.reached = reached
         self.loss: Oblivious | None = None
         detector = options.detector
         if not isinstance(self.inspector, Inspector) or detector is None:
             return
+        self.reached = reached  # kept here only: a cycle of references holds memory for long
         kind = detector.attack_loss if options.detector_loss == "auto" else options.detector_loss
         if kind == "hinges" and detector.rows == 1:
             raise ValueError(

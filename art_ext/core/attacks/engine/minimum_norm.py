@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from typing import Any, Generic
 
@@ -13,7 +14,7 @@ from art_ext.core.attacks.engine.method import Answers, S, check_needs, check_st
 from art_ext.core.attacks.engine.nearest import BestAdversarials
 from art_ext.core.attacks.engine.options import MinimumNormOptions
 from art_ext.core.attacks.engine.planning import PlannedRows
-from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.attacks.engine.problem import Problem, no_gain
 from art_ext.core.attacks.engine.state import State, keep
 from art_ext.core.checks import check_not_negative
 from art_ext.core.geometry import distances, within_ball
@@ -195,7 +196,9 @@ class MinimumNorm(Driver):
             differentiate = method.needs_clean_gradient and self.options.max_answers != 1
             slope = self.open(self.whole.gain, differentiate=differentiate)
             self.optimise(method, search, slope)
-        return self.result()
+        result = self.result()
+        self.problem = self.whole = replace(self.whole, gain=no_gain)
+        return result
 
     def optimise(self, method: Optimiser[S], search: Search, slope: Tensor | None) -> None:
         """Run the search of the active rows, from its beginning to its end.
@@ -205,7 +208,7 @@ class MinimumNorm(Driver):
             slope: (R, D) the gradient at the clean inputs. None if there is none.
         """
         self.problem = self.own_problem()
-        search.open(self)
+        search.open(weakref.proxy(self))  # a cycle of references would hold memory for long
         self.search = search
         zero = torch.zeros_like(self.problem.x)
         state = method.init(self.own_problem(), zero if slope is None else slope)

@@ -134,7 +134,7 @@ class Problem:
             eps=eps,
             seed=resolve_seed(options.seed),
             radius=torch.inf if eps is None else attainable_radius(norm, eps, box, rows.shape[1]),
-            gain=_no_gain,
+            gain=no_gain,
             trace={},
         )
 
@@ -281,5 +281,6 @@ def inspector_of(model: Model, detector: Detector | None, outputs: str) -> Colum
     return Inspector(detector, model, outputs)
 
 
-def _no_gain(outputs: Tensor, index: Tensor) -> Tensor:
+def no_gain(outputs: Tensor, index: Tensor) -> Tensor:
+    """Take the place of a loss outside of a run."""
     raise RuntimeError("the driver has not chosen the loss yet")
