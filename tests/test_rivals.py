@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from art_ext.benchmarks.ranking import photographs
 from art_ext.core.attacks import auto_pgd
@@ -14,7 +14,11 @@ from art_ext.core.attacks.auto_pgd import AutoPgd, SparseAutoPgd
 from art_ext.core.attacks.engine.fixed_radius import FixedRadius
 from art_ext.core.attacks.engine.planning import planning
 from art_ext.core.attacks.engine.rivals import Rivals
+from art_ext.core.detection import FeatureSqueezing
 from art_ext.core.ensemble import Ensemble
+from art_ext.data import load_data
+from art_ext.evaluation.panel.forms import _with_given_targets
+from art_ext.models import digits_cnn
 from tests.toys import Recorder, inputs, waves
 
 CLASSES, FEATURES = 30, 12
@@ -212,6 +216,36 @@ class TestLedger:
             assert torch.equal(found.x_adv[order], whole.x_adv)
             assert torch.equal(found.gradients[order], whole.gradients)
             assert max(map(len, spy.rows)) <= size
+
+
+class TestElsewhere:
+    def test_with_a_detector_the_ranking_is_one_answer(self):
+        """Each answer is a row and its squeezed copies, for which no gradient is taken."""
+        train = load_data("digits", split="train").first(100)
+        model = digits_cnn().eval()
+        detector = FeatureSqueezing(("bit_depth(3)",)).fit(model, train.x, train.y)
+        detector.calibrate(train.x, 0.2)
+        x = train.x[:6]
+        shared = {"num_targets": 2, "detector": detector, "target_ranking": "malt"}
+        result = auto_pgd(model, x, model(x).argmax(dim=1), **shared, **SHORT)
+        attacked = ~result.already_adversarial
+        assert bool(attacked.any())
+        assert result.queries[attacked].unique().tolist() == [detector.rows * (2 + 2 * 2)]
+        assert result.gradients[attacked].unique().tolist() == [2 + 9]
+
+    def test_in_bfloat16_the_ranking_is_charged_alike(self):
+        model, x, y, _ = many()
+        network = nn.Linear(FEATURES, CLASSES, bias=False)
+        network.weight.data = model(0.5 + torch.eye(FEATURES)).T.contiguous()
+        y = network(x).argmax(dim=1)
+        result = auto_pgd(network, x, y, amp=True, num_targets=2, **SHORT)
+        assert result.queries.unique().tolist() == [2 + 2 * 2]
+        assert result.gradients.unique().tolist() == [2 + CLASSES - 1]
+
+    @pytest.mark.parametrize(("loss", "kept"), [("dlr", "dlr"), ("score", "margin")])
+    def test_where_the_run_gives_the_targets_nothing_is_ranked(self, loss, kept):
+        given = {"num_targets": 9, "target_ranking": "malt", "malt_candidates": 5, "loss": loss}
+        assert _with_given_targets(given) == {"loss": kept}
 
 
 class TestBadInput:
