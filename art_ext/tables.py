@@ -286,6 +286,17 @@ def _panels(specs: Sequence[AttackSpec], prefix: str) -> str:
     return _table(header, rows)
 
 
+def _reasons(specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Return the table of the members of panels, each with the reason why it is there."""
+    rows = [
+        (f"`{panel.full_name}`", f"`{member.label}`", member.why)
+        for panel in VERSIONS.values()
+        for member in panel.members
+        if member.why
+    ]
+    return _table(("panel", "member", "why it is there"), rows)
+
+
 def _member(one: Member) -> str:
     shown = ", ".join(f"`{name}={value}`" for name, value in one.arguments.items())
     return f"`{one.attack}` ({shown})" if shown else f"`{one.attack}`"
@@ -374,6 +385,7 @@ TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "functions": _functions,
     "threat_models": _threat_models,
     "panels": _panels,
+    "reasons": _reasons,
     "recipes": _recipes,
     "pages": _pages,
     "features": _features,

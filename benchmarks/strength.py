@@ -250,7 +250,11 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--out", type=Path, default=Path("runs/strength"))
     parser.add_argument("--each", action="store_true", help="also every member on all images")
-    parser.add_argument("--stored", action="store_true", help="tables of what --out holds only")
+    parser.add_argument(
+        "--stored",
+        choices=("autoattack", "all"),
+        help="runs that are read from --out only: cases without one are left out of a comparison",
+    )
     arguments = parser.parse_args()
     try:
         panels = [resolve_panel(name) for name in arguments.panel or ["standard"]]
@@ -264,7 +268,8 @@ def main() -> None:
     for seed in map(int, arguments.seeds.split(",")):
         for case in cases:
             for side in sides:
-                run = side.run(case, arguments.n, seed, arguments.out, arguments.stored)
+                stored = arguments.stored == "all" or (side.by == AUTOATTACK and arguments.stored)
+                run = side.run(case, arguments.n, seed, arguments.out, bool(stored))
                 runs[side] += [] if run is None else [run]
     theirs, *ours = sides
     for side in ours:

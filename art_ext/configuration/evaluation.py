@@ -59,8 +59,8 @@ class EvaluationConfig(DataOptions):
     )
     panel: str | None = option(
         None,
-        "Instead of attacks, a panel: quick, standard (two ascents with adaptive steps,"
-        " Frank-Wolfe, RayS, comparable to AutoAttack), black-box, paper, or a TOML file.",
+        "Instead of attacks, a panel: quick, standard (comparable to AutoAttack), black-box, paper, or"
+        " a TOML file. A name alone is the newest version, standard-2026.11 a certain one.",
     )
     mode: str | None = option(
         None,
@@ -82,8 +82,7 @@ class EvaluationConfig(DataOptions):
     max_queries: int = option(
         10_000,
         "Most queries per sample, for attacks that need labels or scores. A panel that sets its own"
-        " value keeps it (rays of quick: 200, of standard: 1500): change that by --attack-args"
-        " rays.max_queries=300.",
+        " value keeps it: change that by --attack-args rays.max_queries=300.",
     )
     n: str | int = option(1000, "Take the first n samples, or all.")
     norm: str = option("linf", shared.NORM)

@@ -41,11 +41,14 @@ class Member:
         attack: its name, as ``find_attack`` knows it.
         arguments: its arguments besides the settings.
         name: name in records and tables. Empty takes the attack.
+        why: reason why it is there, in a few words. Those of built-in panels stand in the
+            documentation.
     """
 
     attack: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
+    why: str = field(default="", compare=False)
 
     @property
     def label(self) -> str:
@@ -199,6 +202,11 @@ def _without_a_name(given: Mapping[str, Any], attacks: Mapping[str, str]) -> str
     return ": ".join([wrong, *reasons[:1]])
 
 
+_LABELS = "sees labels only, and succeeds where gradients are masked"
+_MARGIN = (
+    "needs no projection, and the gradient of its margin does not vanish where that of the"
+    " cross-entropy does"
+)
 # a released version keeps its members: other members are a further entry with another version. The
 # last entry of a name is the one that the name alone means
 _BUILT_IN = (
@@ -207,9 +215,13 @@ _BUILT_IN = (
         "quick",
         "cascade",
         (
-            Member("pgd", {"num_steps": 20, "stop_on_success": True}),
-            Member("frank_wolfe", {"loss": "margin"}),
-            Member("rays", {"max_queries": 200}),
+            Member(
+                "pgd",
+                {"num_steps": 20, "stop_on_success": True},
+                why="most samples fall to its first steps",
+            ),
+            Member("frank_wolfe", {"loss": "margin"}, why=_MARGIN),
+            Member("rays", {"max_queries": 200}, why=_LABELS),
         ),
         version="2026.11",
     ),
@@ -219,10 +231,20 @@ _BUILT_IN = (
         "standard",
         "cascade",
         (
-            Member("auto_pgd", {"loss": "ce", "num_steps": 100}, "auto_pgd_ce"),
-            Member("auto_pgd", {"num_targets": 9, "num_steps": 100}, "auto_pgd_targeted"),
-            Member("frank_wolfe", {"loss": "margin"}),
-            Member("rays", {"max_queries": 1500}),
+            Member(
+                "auto_pgd",
+                {"loss": "ce", "num_steps": 100},
+                "auto_pgd_ce",
+                "an ascent without a step size to choose. Most samples fall to it",
+            ),
+            Member(
+                "auto_pgd",
+                {"num_targets": 9, "num_steps": 100},
+                "auto_pgd_targeted",
+                "succeeds where the best wrong class is not the nearest one",
+            ),
+            Member("frank_wolfe", {"loss": "margin"}, why=_MARGIN),
+            Member("rays", {"max_queries": 1500}, why=_LABELS),
         ),
         version="2026.11",
     ),
@@ -230,7 +252,14 @@ _BUILT_IN = (
     Panel(
         "black-box",
         "cascade",
-        (Member("frank_wolfe_black_box"), Member("nes"), Member("rays")),
+        (
+            Member(
+                "frank_wolfe_black_box",
+                why="estimates gradients from scores, and needs no projection",
+            ),
+            Member("nes", why="estimates gradients from scores, and follows their signs"),
+            Member("rays", why="sees labels only, and succeeds where scores are masked too"),
+        ),
         version="2026.11",
     ),
     # the attacks of the papers with the papers' settings, each on all samples
