@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_ext.benchmarks.common import print_versions
-from art_ext.benchmarks.standard import NETWORKS, network
+from art_ext.benchmarks.common import print_versions, stored_network
+from art_ext.benchmarks.strength_runs import CASES
 from art_ext.core.attacks import auto_pgd
 from art_ext.core.losses import LOSSES
-from art_ext.data import load_data
 
+NETWORKS = {case.name: case for case in CASES if case.norm == "linf"}
+DEFAULT = ("cifar_resnet4b_abcrown", "cifar_resnet2b2_bn_mnbab_sadv8")
 ROWS: dict[str, dict[str, Any]] = {
     **{loss: {"loss": loss} for loss in LOSSES},
     "margin of 9 classes": {"num_targets": 9},
@@ -48,14 +49,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("networks", nargs="*", default=list(NETWORKS)[:2], help=", ".join(NETWORKS))
+    parser.add_argument("networks", nargs="*", default=list(DEFAULT), help=", ".join(NETWORKS))
     arguments = parser.parse_args()
     print_versions()
     for name in arguments.networks:
-        data_set, eps = NETWORKS[name]
-        data = load_data(data_set).first(arguments.n)
-        print(f"\n{name}, L-inf {eps:.4g}, the first {len(data.x)} images\n", flush=True)
-        print_table(network(name), data.x, data.y, eps, arguments.seeds)
+        case = NETWORKS[name]
+        x, y = case.samples(arguments.n)
+        print(f"\n{name}, L-inf {case.eps}, the first {len(x)} images\n", flush=True)
+        print_table(stored_network(name), x, y, case.radius, arguments.seeds)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from art_ext.benchmarks.common import print_versions
-from art_ext.benchmarks.standard import network
+from art_ext.benchmarks.common import print_versions, stored_network
 from art_ext.core.attacks import auto_pgd
 from art_ext.core.attacks.engine.rivals import RANKINGS
 from art_ext.data.transform import Transform
@@ -29,7 +28,7 @@ def photographs(folder: Path) -> tuple[nn.Module, Tensor, Tensor]:
     transform = Transform(resize=256, crop=227)
     x = torch.stack([transform(Image.open(one)) for one in files])
     y = torch.tensor([int(one.stem.rpartition("_")[2]) for one in files])
-    return network("imagenet_squeezenet_dc_nat"), x, y
+    return stored_network("imagenet_squeezenet_dc_nat"), x, y
 
 
 def main() -> None:

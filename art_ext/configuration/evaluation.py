@@ -59,8 +59,8 @@ class EvaluationConfig(DataOptions):
     )
     panel: str | None = option(
         None,
-        "Instead of attacks, a panel: quick, standard (comparable to AutoAttack), black-box, paper, or"
-        " a TOML file. A name alone is the newest version, standard-2026.11 a certain one.",
+        "Instead of attacks, a panel: quick, standard (comparable to AutoAttack), black-box, paper,"
+        " or a TOML file. A name alone is the newest version, standard-2026.11 a certain one.",
     )
     mode: str | None = option(
         None,
