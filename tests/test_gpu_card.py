@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,11 +12,12 @@ import warnings
 import pytest
 import torch
 
-from art_ext.benchmarks.gpu import command
+from art_ext.benchmarks.gpu import attacks, command, training, verdict
 from art_ext.benchmarks.gpu.card import Card, Deadline, line_of, read_card, table
 from art_ext.benchmarks.gpu.subject import SMALL, Subject, host_waits, noise
-from art_ext.core.attacks import pgd
+from art_ext.core.attacks import pgd, registry
 from art_ext.core.interruption import AttackInterrupted
+from tests.accelerator import Accelerator
 
 FACTS = {"device": "a card", "sizes": {"rows": [1, 2]}}
 # distributions that an image with PyTorch usually lacks
@@ -185,6 +187,44 @@ def test_weights_of_others_are_not_written_over(tmp_path, capsys):
         command.main(["--rehearse", "--out", str(tmp_path / "mine.json")])
     assert "give another --out" in capsys.readouterr().err
     assert (tmp_path / "mine.safetensors").read_bytes() == b"mine"
+
+
+class InFull(torch.nn.Module):
+    """Autocast of a device that has none."""
+
+    def __init__(self, network, device):
+        super().__init__()
+        self.network = network
+
+    def forward(self, rows):
+        return self.network(rows)
+
+
+@pytest.mark.slow
+def test_no_part_mixes_devices(tmp_path, monkeypatch):
+    def linear(subject):
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10)).eval()
+
+    monkeypatch.setattr(Subject, "untrained", linear)
+    monkeypatch.setattr(training, "FAST", {})
+    monkeypatch.setattr(training, "Autocast", InFull)
+    monkeypatch.setattr(training, "RECIPE_NAMES", ("fast",))
+    monkeypatch.setattr(attacks, "FORMS", attacks.FORMS[:1])
+    monkeypatch.setattr(attacks, "built_in", lambda: [registry.get("pgd"), registry.get("square")])
+    monkeypatch.setattr(attacks, "importable", lambda module: False)
+    monkeypatch.setattr(verdict, "importable", lambda module: False)
+    sizes = dataclasses.replace(SMALL, rays_rows=(2,), rays_queries=6, training_images=16, judged=4)
+    subject = Subject(torch.device("meta"), sizes, None, tmp_path / "w.safetensors", "fast")
+    card = Card(tmp_path / "card.json", subject.facts())
+    names = ["attacks", "rays", "training", "trained", "autoattack"]
+    with Accelerator().running():
+        for name in names:
+            command.run_part(name, subject, card, 12.0)
+    for name in names:
+        rows = card.content["parts"][name]["rows"]
+        assert [row for row in rows if "error" in row] == [], name
+        assert any("seconds" in row for row in rows), name
 
 
 REHEARSAL = f"""

@@ -84,7 +84,7 @@ class Job:
     @property
     def name(self) -> str:
         """Name of the row."""
-        return f"{self.spec.name}, {self.form.name}"
+        return f"{self.spec.name} ({self.form.name})"
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Any:
         """Run the attack with all rows active to the end, as far as it has a keyword for that."""
@@ -222,7 +222,7 @@ def measure_rays(subject: Subject, sheet: Sheet) -> None:
         plain: Figures | None = None
         for speculate in (False, True):
             work = functools.partial(rays_cost, subject, network, x, y, speculate, plain, sheet.end)
-            name = f"{count} images, {'speculative' if speculate else 'sequential'}"
+            name = f"{count} images ({'speculative' if speculate else 'sequential'})"
             found = sheet.measure(name, work)
             plain = None if speculate else found
 

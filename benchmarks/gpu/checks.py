@@ -21,7 +21,7 @@ from art_ext.training.runs.defaults import takes_radius
 EPS = 0.05
 ROWS = 16
 # of the keywords of an attack, those that make it short
-SHORT = {"num_steps": 6, "search_steps": 2, "max_queries": 110, "seed": 0}
+SHORT = {"num_steps": 6, "search_steps": 2, "max_queries": 110, "coordinates": 16, "seed": 0}
 
 
 class Sequence(nn.Module):

@@ -80,10 +80,13 @@ class Subject:
     weights: Path
     recipe: str
 
+    def untrained(self) -> nn.Module:
+        """Return a ResNet-18 in eval mode on the CPU."""
+        return seeded(functools.partial(resnet18, width=self.sizes.width), 0).eval()
+
     def network(self) -> nn.Module:
-        """Return an untrained ResNet-18 in eval mode on the device."""
-        make = functools.partial(resnet18, width=self.sizes.width)
-        return seeded(make, 0).to(self.device).eval()
+        """Return the same network on the device."""
+        return self.untrained().to(self.device)
 
     def noise(self, count: int) -> tuple[Tensor, Tensor]:
         """Return images of noise with labels, on the device. They cost what others cost."""

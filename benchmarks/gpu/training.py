@@ -171,7 +171,7 @@ def trained_network(subject: Subject) -> nn.Module:
         raise ValueError(
             f"this row needs the network that the part trained makes, {subject.weights}"
         )
-    return load_weights(subject.network(), subject.weights)
+    return load_weights(subject.untrained(), subject.weights).to(subject.device)
 
 
 def _clean(subject: Subject, model: nn.Module, x: Tensor, y: Tensor) -> Figures:
