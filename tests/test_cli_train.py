@@ -1031,7 +1031,7 @@ def test_a_budget_or_a_schedule_that_makes_no_sense(
         (["--optimizer", "lion"], "optimizer must be one of"),
         (["--clip-values", "0,0.5"], "x of the training data must lie in [0, 0.5]"),
         (["--precision", "fp16"], "precision fp16 needs a GPU"),
-        (["--device", "abacus"], "device must be one that this machine has"),
+        (["--device", "abacus"], "device must be a name that torch knows"),
         (["--updates", "3"], "pass one of epochs, updates"),
         (["--config", "nowhere.toml"], "config must name a TOML file"),
         (["--out", "file"], "out must name a folder"),

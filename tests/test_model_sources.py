@@ -445,7 +445,7 @@ def test_a_model_of_another_package(plugin: None, tmp_path: Path) -> None:
         (
             "digits-cnn",
             {"untrained": True, "device": "gpu"},
-            "device must be one that this machine",
+            "device must be a name that torch knows",
         ),
     ],
 )

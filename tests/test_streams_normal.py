@@ -8,7 +8,8 @@ import pytest
 import torch
 from scipy import stats  # type: ignore[import-untyped]
 
-from art_ext.core.streams import normal, uniform, uniform_pairs
+from art_ext.core.streams import global_streams_kept, normal, uniform, uniform_pairs
+from art_ext.training.environment import seed_streams
 
 IDS = torch.arange(400) * 7919 + 13
 
@@ -138,3 +139,31 @@ class TestUniformPairs:
         assert not torch.equal(uniform_pairs(4, self.ids, 2, (5,)), numbers)
         assert not torch.equal(uniform_pairs(3, self.ids, 3, (5,)), numbers)
         assert uniform_pairs(3, self.ids, 2).shape == (3000,)
+
+
+def test_the_streams_of_a_device_are_kept(monkeypatch):
+    """The device of a name whose module of torch has streams of its own, here Apple's."""
+    state = torch.tensor([3])
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda device: state)
+    restored = []
+    monkeypatch.setattr(
+        torch.mps, "set_rng_state", lambda state, device: restored.append((state, device))
+    )
+    before = torch.get_rng_state()
+    device = torch.device("mps")
+    with global_streams_kept(device):
+        torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert restored == [(state, device)]
+    with global_streams_kept(torch.device("meta")):  # has none
+        torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_training_seeds_the_streams_of_its_device(monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.mps, "manual_seed", seeded.append)
+    with global_streams_kept(torch.device("cpu")):
+        seed_streams(1, 2, 0, torch.device("mps"))
+        seed_streams(1, 2, 0, torch.device("meta"))
+        assert seeded == [torch.default_generator.initial_seed()]

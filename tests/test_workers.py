@@ -315,6 +315,14 @@ class TestPlacement:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
         assert device_of_driver(device, engine) == expected
 
+    @pytest.mark.parametrize("device", ["cuda:1", "cuda:2"])
+    def test_a_worker_sees_its_own_gpus_only(self, device: str) -> None:
+        Workers("processes", 2, 0).check_device(device)
+        Workers("processes", 2, 3).check_device(device)
+        Workers("processes", 2, 1).check_device("cuda:0")
+        with pytest.raises(ValueError, match=f"device must be cuda with .*, got '{device}'"):
+            Workers("processes", 2, 0.5).check_device(device)
+
     def test_a_task_carries_names_only(self) -> None:
         blueprint = Blueprint(rebuild, [], None, "cascade", False)  # type: ignore[arg-type]
         task = ChunkTask(blueprint.pickled(), blueprint.key, "run", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,26 @@ from art_ext.core.calling import ModelCall, outside_inference_mode
 
 # what ``Booster.predict`` returns for these is a row of probabilities, or whole class indices
 _BOOSTER_OBJECTIVES = ("multi:softprob", "multi:softmax", "binary:hinge")
+
+
+def classifier_on(device: torch.device, network: nn.Module, **settings: Any) -> PyTorchClassifier:
+    """Return a ``PyTorchClassifier`` on the device that its network is on.
+
+    ART knows the CPU and the present CUDA device only, and moves the network there.
+
+    Args:
+        device: of the network.
+        network: the classifier's ``model``.
+        **settings: the other arguments of the class but ``device_type``.
+    """
+    cuda = device.type == "cuda"
+    with torch.cuda.device(device) if cuda else nullcontext():
+        kind = "gpu" if cuda else "cpu"
+        classifier = PyTorchClassifier(network, **settings, device_type=kind)
+    if classifier.device.type != device.type:
+        network.to(device)
+        classifier._device = device
+    return classifier
 
 
 def check_scores(estimator: BaseEstimator) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from art_ext.core.calling import outside_inference_mode
+from art_ext.core.checks import listed
 
 _LOCK = threading.Lock()
 # by id of a module or parameter: the thread that uses it, and how often
@@ -149,8 +150,12 @@ def check_no_inference_tensor(model: nn.Module) -> None:
         )
 
 
-def usable_device(device: torch.device | str) -> torch.device:
+def usable_device(device: torch.device | str, *, tried: bool = True) -> torch.device:
     """Return a device by its name.
+
+    Args:
+        device: the name.
+        tried: True to make a tensor there.
 
     Raises:
         ValueError: if torch does not know the device, or this machine does not have it.
@@ -161,7 +166,7 @@ def usable_device(device: torch.device | str) -> torch.device:
         raise ValueError(
             f"device must be a name that torch knows, such as cuda, got {device!r}"
         ) from error
-    if found.type != "cpu":
+    if found.type != "cpu" and tried:
         try:
             torch.empty(0, device=found)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -182,3 +187,20 @@ def model_device(
         for tensor in (*model.parameters(), *model.buffers()):
             return tensor.device
     return default
+
+
+def check_on_device(model: object, device: torch.device) -> None:
+    """Raise ValueError if a network has tensors, and none of them is on a device.
+
+    Libraries that load parts of a network when it runs keep them on the device meta until then.
+    """
+    if not isinstance(model, nn.Module):
+        return
+    there = torch.empty(0, device=device).device  # with its number
+    tensors = chain(model.parameters(), model.buffers())
+    places = {tensor.device for tensor in tensors if tensor.device != torch.device("meta")}
+    if places and there not in places:
+        raise ValueError(
+            f"device must be the model's, {listed(sorted(map(str, places)))}, got"
+            f" {str(device)!r}: call model.to({str(device)!r}), or leave device out"
+        )

@@ -28,7 +28,7 @@ from art_ext.core.inspection import REJECTED, Columns, CopyingCall, accepted, cl
 from art_ext.core.interruption import ModelStopped
 from art_ext.core.ledger import Ledger
 from art_ext.core.losses import Loss
-from art_ext.core.networks import frozen_eval, model_device
+from art_ext.core.networks import check_on_device, frozen_eval, model_device
 from art_ext.core.outputs import OUTPUTS, OutputReader, predicted_classes
 from art_ext.core.passes import Passes
 
@@ -55,7 +55,7 @@ class LabelOracle:
         clip_values: the box (lower, upper), as numbers or one value per feature.
         pad_rows: minimum number of rows in one call. Shorter slices are padded, because convolution
             kernels round differently for a few rows. Padding is counted in ``wasted_rows``.
-        device: device of the inputs, for models without parameters.
+        device: device of the inputs, for models without parameters. A network is on it already.
         default_device: device of the inputs if neither ``device`` nor the model names one.
         inspector: a detector that sees each row, or the confirmation of an ``Expectation``. Its
             columns follow the class scores in all outputs, the variants of a detector are charged
@@ -110,6 +110,8 @@ class LabelOracle:
         self.max_queries = max_queries
         self.clip_values = clip_values
         self.device = model_device(model, device, default_device or torch.device("cpu"))
+        if device is not None:
+            check_on_device(model, self.device)
         self.inspector = inspector
         self.cost = 1 if inspector is None else inspector.cost
         self.ledger = Ledger(num_samples, max_queries, self.device, self.cost)

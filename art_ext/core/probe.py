@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import ref
@@ -20,6 +19,7 @@ from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.outputs import predicted_classes
 from art_ext.core.result import AttackResult
 from art_ext.core.samples import admit
+from art_ext.core.streams import global_streams_kept
 
 logger = logging.getLogger("art_ext")
 
@@ -126,7 +126,8 @@ def probe_model(
     nothing = torch.zeros(count, dtype=torch.bool, device=oracle.device)
     if not count:
         return ModelProbe(nothing, nothing, 0.0, 0, oracle.queries)
-    with oracle, _same_streams(oracle.device):
+    # an attack draws the same numbers after a probe
+    with oracle, global_streams_kept(oracle.device):
         known = oracle.answers(part, everything) if first is None else first.to(oracle.device)
         randomised, change = _changes(oracle, known, oracle.answers(part, everything))
         other = nothing
@@ -181,13 +182,6 @@ def _tolerance(oracle: LabelOracle) -> float:
     return max(
         [TOLERANCE, *(EPSILONS * torch.finfo(one).eps for one in types if one in HALF_TYPES)]
     )
-
-
-@contextmanager
-def _same_streams(device: torch.device) -> Iterator[None]:
-    """Restore PyTorch's random streams, so that an attack draws the same numbers after a probe."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
 
 
 class ProbeOnce:

@@ -12,10 +12,11 @@ References:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import repeat
 
 import torch
@@ -71,6 +72,18 @@ def resolve_seed(seed: int | None, *, least: int = -(1 << 63)) -> int:
     if seed >= 1 << 63:
         raise ValueError(f"seed must fit a signed 64-bit integer, got {seed!r}")
     return int(seed)
+
+
+@contextlib.contextmanager
+def global_streams_kept(device: torch.device) -> Iterator[None]:
+    """Restore PyTorch's own random streams of the CPU and of a device after a block.
+
+    A model (dropout) or a loader (its order) may draw from them.
+    """
+    own = device.type != "cpu" and hasattr(getattr(torch, device.type, None), "get_rng_state")
+    kind = device.type if own else "cuda"  # which is not asked without devices
+    with torch.random.fork_rng(devices=[device] if own else [], device_type=kind):
+        yield
 
 
 def fingerprint(x: Tensor) -> Tensor:

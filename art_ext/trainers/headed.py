@@ -12,6 +12,7 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
+from art_ext.attacks.estimator import classifier_on
 from art_ext.core.checks import check_choice
 from art_ext.models.joint import make_ensemble, redrawn
 from art_ext.trainers.classifier import ClassifierNetwork
@@ -120,8 +121,6 @@ def with_network(
     classifier: PyTorchClassifier, network: nn.Module, optimizer: torch.optim.Optimizer
 ) -> PyTorchClassifier:
     """Return a classifier of another network and optimizer, else like the given one."""
-    settings = classifier.get_params()
-    kind = "cpu" if classifier.device.type == "cpu" else "gpu"
-    return PyTorchClassifier(
-        **{**settings, "model": network, "optimizer": optimizer, "device_type": kind}
-    )
+    settings = {**classifier.get_params(), "optimizer": optimizer}
+    own = {name: one for name, one in settings.items() if name not in ("model", "device_type")}
+    return classifier_on(classifier.device, network, **own)

@@ -18,8 +18,8 @@ from art_ext.core.checks import check_count
 from art_ext.core.geometry import Box, ClipValues
 from art_ext.core.identity import describe_samples
 from art_ext.core.samples import check_classes
-from art_ext.core.streams import fingerprint
-from art_ext.training.environment import own_random_streams, seed_streams
+from art_ext.core.streams import fingerprint, global_streams_kept
+from art_ext.training.environment import seed_streams
 
 
 class Batch(NamedTuple):
@@ -206,7 +206,7 @@ class LoaderBatches:
     def _first(self) -> object:
         """Return the first minibatch, or None."""
         # a loader that shuffles draws as soon as its iterator is made
-        with own_random_streams(torch.device("cpu")):
+        with global_streams_kept(torch.device("cpu")):
             return next(iter(self.loader), None)
 
     @staticmethod
@@ -250,7 +250,7 @@ class LoaderBatches:
         if not self._sizes:
             # with a DataLoader's sampler no sample has to be read
             sampler = getattr(self.loader, "batch_sampler", None)
-            with own_random_streams(torch.device("cpu")):
+            with global_streams_kept(torch.device("cpu")):
                 self._seed(0, 0)
                 batches = self.epoch(0, 0, 0, 1) if sampler is None else sampler
                 self._sizes = [

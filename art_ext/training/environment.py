@@ -87,22 +87,10 @@ def _destroy_process_group() -> None:
         distributed.destroy_process_group()
 
 
-@contextmanager
-def own_random_streams(device: torch.device) -> Iterator[None]:
-    """Restore torch's global streams afterwards.
-
-    A model (dropout) or a loader (its order) may draw from them.
-    """
-    with torch.random.fork_rng(
-        devices=[device] if device.type == "cuda" else [], device_type="cuda"
-    ):
-        yield
-
-
 def seed_streams(seed: int, place: int, process: int, device: torch.device) -> None:
     """Seed torch's global streams for one place of a run, so that no stream has to be saved.
 
-    Only the streams that ``own_random_streams`` restores are seeded. ``torch.manual_seed`` would
+    Only the streams that ``global_streams_kept`` restores are seeded. ``torch.manual_seed`` would
     seed every device's.
     """
     key = stream_key(seed, place, process)
@@ -110,6 +98,8 @@ def seed_streams(seed: int, place: int, process: int, device: torch.device) -> N
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(key)
+    elif device.type != "cpu" and hasattr(torch, device.type):
+        getattr(torch, device.type).manual_seed(key)
 
 
 def stream_key(seed: int, place: int, process: int = 0) -> int:

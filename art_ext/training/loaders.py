@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from art_ext.core.geometry import ClipValues
-from art_ext.core.streams import fingerprint
+from art_ext.core.streams import fingerprint, global_streams_kept
 from art_ext.data.streams import seeded_streams
 from art_ext.training.batches import Batch, LoaderBatches
-from art_ext.training.environment import own_random_streams, stream_key
+from art_ext.training.environment import stream_key
 
 Key = tuple[int, Any]  # of an item: seed of its draws, and its index in the dataset
 _APART = 1 << 40  # between the keys of items and those of minibatches
@@ -76,7 +76,7 @@ class SharedLoaderBatches(LoaderBatches):
 
     def _first(self) -> object:
         """Return a minibatch of the first two rows."""
-        with own_random_streams(torch.device("cpu")):
+        with global_streams_kept(torch.device("cpu")):
             self._seed(0, 0)  # the same rows on all processes
             indices = next(iter(self._order))[:2]
             return self._reader.collate_fn([self._reader.dataset[0, index] for index in indices])

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from art_ext.core.calling import ordinary
 from art_ext.core.keywords import public
 from art_ext.core.networks import check_no_inference_tensor, in_use, restored_modes
+from art_ext.core.streams import global_streams_kept
 from art_ext.storage.locking import is_main_process
 from art_ext.storage.training import locked_training
 from art_ext.tracking import Trackers
 from art_ext.training.averaging import WeightAverage
 from art_ext.training.batches import Batch, LoaderBatches
 from art_ext.training.engine import Engine
-from art_ext.training.environment import accelerated, own_random_streams, seed_streams
+from art_ext.training.environment import accelerated, seed_streams
 from art_ext.training.folder import RunFolder
 from art_ext.training.heads import Head
 from art_ext.training.history import EpochEnd, Row, write_history
@@ -102,7 +103,7 @@ def train_tracked(
         in_use(model),
         accelerated(options, model) as (accelerator, device),
         locked_training(options.checkpoint_dir),
-        own_random_streams(device),
+        global_streams_kept(device),
         restored_modes(model),
     ):
         with _started(model, data, recipe, options, accelerator, device, trackers) as run:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from art_ext.core import attacks
 from art_ext.core.ensemble import AVERAGES, Ensemble
 from tests.accelerator import Accelerator, Remote, held
 from tests.contract.conftest import KINDS, Shelled
@@ -58,7 +59,8 @@ def side(request):
 
 @pytest.fixture
 def accelerator():
-    return Accelerator()
+    """The second of two, on which nothing lands that names the kind of device only."""
+    return Accelerator(1)
 
 
 @pytest.fixture
@@ -164,3 +166,13 @@ def test_an_ensemble_is_on_the_device_of_its_members(average, side, accelerator,
 @pytest.mark.parametrize("kind", FIXED_STEPS, ids=lambda kind: kind.name + kind.variant)
 def test_the_host_waits_for_no_step(kind, accelerator, few, digits_net):
     check_waits(Shelled(kind, "core"), accelerator, digits_net, few)
+
+
+def test_a_network_on_another_device_than_the_one_that_is_named(accelerator, few, digits_net):
+    far = accelerator.has(digits_net)
+    with accelerator.running():
+        with pytest.raises(ValueError, match="device must be the model's, cpu, got 'meta:1'"):
+            attacks.pgd(digits_net, *few, eps=0.1, device="meta:1")
+        with pytest.raises(ValueError, match="device must be the model's, meta:1, got 'meta'"):
+            attacks.pgd(far, *few, eps=0.1, device="meta")
+        attacks.pgd(far, *few, eps=0.1, num_steps=1, device="meta:1")

@@ -258,6 +258,8 @@ def evaluate(
                 " themselves: give models such as 'timm/resnet18' and data such as 'cifar10' by"
                 " their names, or rebuild=FUNCTION, a function of a module that returns both"
             )
+    if crew is not None:
+        crew.check_device(device)
     here = device_of_driver(device, crew.engine if crew else None)
     given = resolve_models(models, data=data_name(data), norm=norm_name(norm), device=here)
     named = {name: callable_model(model) for name, model in given.items()}

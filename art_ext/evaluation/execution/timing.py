@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from art_ext.core.losses import logits_of, margin
 from art_ext.core.oracle import GradientOracle, LabelOracle, Model
 from art_ext.core.samples import admit
+from art_ext.core.streams import global_streams_kept
 from art_ext.evaluation.execution.chunks import make_oracle
 from art_ext.evaluation.panel.attack import Settings
 
@@ -57,7 +57,7 @@ def time_rows(model: Model, x: Tensor, settings: Settings, gradients: bool) -> R
     """
     with make_oracle(LabelOracle, model, len(x), settings) as oracle:
         rows, index = _admitted(oracle, x)
-        with _same_streams(oracle.device):
+        with global_streams_kept(oracle.device):
             forward = _per_row(lambda size: oracle.labels(rows[:size], index[:size]), len(x))
         classes = oracle.num_classes
     if not gradients:
@@ -72,7 +72,7 @@ def time_rows(model: Model, x: Tensor, settings: Settings, gradients: bool) -> R
         def slope(size: int) -> Tensor:
             return differentiable.gradient(rows[:size], index[:size], loss).gradient
 
-        with _same_streams(differentiable.device):
+        with global_streams_kept(differentiable.device):
             both = _per_row(slope, len(x))
     return RowTime(forward, max(both - forward, 0.0), classes)
 
@@ -80,12 +80,6 @@ def time_rows(model: Model, x: Tensor, settings: Settings, gradients: bool) -> R
 def _admitted(oracle: LabelOracle, x: Tensor) -> tuple[Tensor, Tensor]:
     samples, _ = admit(oracle, x)
     return samples, torch.arange(len(x), device=oracle.device)
-
-
-def _same_streams(device: torch.device) -> AbstractContextManager[None]:
-    cuda = [device] if device.type == "cuda" else []
-    forked: AbstractContextManager[None] = torch.random.fork_rng(devices=cuda)
-    return forked
 
 
 def _per_row(call: Callable[[int], Tensor], rows: int) -> float:

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from art_ext.core.limits.generator import Generator
+from art_ext.core.networks import usable_device
 from art_ext.data import Samples
 
 logger = logging.getLogger("art_ext")
@@ -67,7 +67,7 @@ class GeneratorSource:
 
             generator = load_generator(self.name, self.weights)
         if self.device is not None and isinstance(generator, nn.Module):
-            generator = generator.to(torch.device(self.device))
+            generator = generator.to(usable_device(self.device))
         for attribute in ("latent_dim", "num_classes"):
             if not isinstance(getattr(generator, attribute, None), int):
                 raise ValueError(

@@ -247,17 +247,17 @@ class Art(ToolkitAttack):
 
     def craft(self, batch: Batch) -> Tensor:
         """Return the class's tensors for a batch, through a ``PyTorchClassifier``."""
-        from art.estimators.classification import PyTorchClassifier
+        from art_ext.attacks.estimator import classifier_on
 
         settings = batch.settings
         x = batch.x
-        classifier = PyTorchClassifier(
+        classifier = classifier_on(
+            x.device,
             batch.network,
-            nn.CrossEntropyLoss(),
-            tuple(x.shape[1:]),
-            batch.classes,
+            loss=nn.CrossEntropyLoss(),
+            input_shape=tuple(x.shape[1:]),
+            nb_classes=batch.classes,
             clip_values=settings.clip_values,
-            device_type="cpu" if x.device.type == "cpu" else "gpu",
         )
         norm = {"linf": np.inf, "l2": 2, "l1": 1}[settings.norm]
         options = self.options(

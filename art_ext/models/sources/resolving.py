@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from art_ext.core.checks import nearest, same_name
+from art_ext.core.networks import usable_device
 from art_ext.core.plugins import Plugins
 from art_ext.models.factory import call_factory, resolve_factory
 from art_ext.models.layers import Normalize, Preprocessed
@@ -256,12 +257,11 @@ class _NormalizedCallable:
 
 
 def _move(model: nn.Module, device: str) -> None:
+    found = usable_device(device)
     try:
-        model.to(device)
-    except (RuntimeError, AssertionError) as error:  # no such device, or a build without it
-        raise ValueError(
-            f"device must be one that this machine has, got {device!r}: {error}"
-        ) from error
+        model.to(found)
+    except (RuntimeError, TypeError) as error:  # out of memory, or no such numbers there
+        raise ValueError(f"the model cannot be moved to {device!r}: {error}") from error
 
 
 def _unknown(given: str) -> ValueError:

@@ -22,7 +22,7 @@ from art_ext.configuration.generator import GeneratorOptions
 from art_ext.configuration.options import options_of
 from art_ext.core.geometry import Box
 from art_ext.core.networks import usable_device
-from art_ext.core.streams import normal, uniform
+from art_ext.core.streams import global_streams_kept, normal, uniform
 from art_ext.data import Dataset, LazyDataset
 from art_ext.models.generators import ConditionalGenerator, Discriminator, generator_metadata
 from art_ext.models.sources.libraries import seeded
@@ -36,7 +36,7 @@ from art_ext.tracking import Trackers
 from art_ext.training.batches import Batch, TensorBatches
 from art_ext.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
 from art_ext.training.datasets import DatasetBatches
-from art_ext.training.environment import own_random_streams, seed_streams
+from art_ext.training.environment import seed_streams
 from art_ext.training.history import Row, write_history
 from art_ext.training.reporting import Reporter
 
@@ -152,7 +152,7 @@ def _train(
             if not store.exists(name):
                 store.write(name, content)
     trackers = Trackers((), {}, None)
-    with own_random_streams(device):
+    with global_streams_kept(device):
         run = _Run(
             options,
             device,

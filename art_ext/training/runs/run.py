@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from art_ext.configuration.data import data_keywords
 from art_ext.core.geometry import Box, check_ball
+from art_ext.core.networks import usable_device
 from art_ext.core.outputs import read_outputs
 from art_ext.data import Dataset, LazyDataset, load_data
 from art_ext.models import load_model
@@ -213,14 +214,8 @@ def _device(configuration: Configuration) -> torch.device:
             does not support.
     """
     name = configuration.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        if "WORLD_SIZE" not in os.environ:  # each process of a group gets a device of its own later
-            torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # no such device, or a build without it
-        raise ValueError(
-            f"device must be one that this machine has, got {name!r}: {error}"
-        ) from error
+    # each process of a group gets a device of its own later
+    device = usable_device(name, tried="WORLD_SIZE" not in os.environ)
     if configuration.precision == "fp16" and device.type == "cpu":
         raise ValueError("precision fp16 needs a GPU, got the device cpu: pass bf16 or no")
     return device

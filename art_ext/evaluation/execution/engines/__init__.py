@@ -69,6 +69,19 @@ class Workers:
         for name in self.arguments:
             check_choice("engine_args", name, known)
 
+    def check_device(self, device: str | None) -> None:
+        """Raise ValueError for a GPU that the workers do not see.
+
+        A worker sees its own GPUs only, and numbers them from 0.
+        """
+        kind, _, number = (device or "").partition(":")
+        seen = max(1, int(self.gpus))
+        if self.gpus and kind == "cuda" and number.isdigit() and int(number) >= seen:
+            raise ValueError(
+                f"device must be cuda with gpus_per_worker {self.gpus:g}, because a worker sees"
+                f" its own GPUs only, got {device!r}"
+            )
+
     def gpu_names(self) -> list[str | None]:
         """Return the visible GPUs of each worker of this machine, None without GPUs.
 

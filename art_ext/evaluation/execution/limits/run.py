@@ -180,6 +180,8 @@ def limits(
     if image_range is not None:
         check_range("image_range", image_range)
     crew = workers_of(engine, workers, gpus_per_worker, threads_per_worker, engine_args or {})
+    if crew is not None:
+        crew.check_device(device)
     here = device_of_driver(device, crew.engine if crew else None)
     source = source_of(generator, here)
     if source is None:
