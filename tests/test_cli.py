@@ -32,7 +32,7 @@ from art_ext.configuration.parsing import (
     read_toml,
 )
 from art_ext.core.detection import FeatureSqueezing
-from art_ext.evaluation import read_records, read_run
+from art_ext.evaluation import PANELS, read_records, read_run
 from art_ext.evaluation.panel.detectors import plan_detectors
 from art_ext.evaluation.report import plots
 
@@ -1064,6 +1064,7 @@ class TestSharedWork:
             (["--shard", "4/4"], "shard must be i/n with i from 0 to n - 1"),
             (["--panel", "quick", "--attack", "rays"], "attacks and panel exclude each other"),
             (["--panel", "hard"], "panel must be one of quick, standard"),
+            (["--panel", "standard-2026.10"], "(did you mean 'standard-2026.11'?)"),
             (["--mode", "all"], "mode must be one of"),
             (["--engine", "rai"], "engine must be one of 'local', 'processes', 'ray', 'slurm'"),
             (["--engine", "local", "--workers", 2], "workers belongs to an engine with workers"),
@@ -1102,6 +1103,7 @@ class TestSharedWork:
         pd.testing.assert_frame_equal(alone, shared)
         one, two = (read_toml(tmp_path / out / "config.toml") for out in ("run", "two"))
         assert one == two, "the number of processes changes nothing"
+        assert one["panel"] == PANELS["quick"].full_name, "the file repeats this run"
 
     @pytest.mark.slow
     def test_two_processes_of_torchrun(self, command: list[object], tmp_path: Path) -> None:
