@@ -8,7 +8,7 @@ DOCS_STAMP := .venv-docs/.installed
 # libgomp's barriers spin: on a busy machine a small network is a hundred times slower with more threads than idle cores
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow tables shells gpu notebooks docs docs-serve docs-source shots lint release-check matrix clean
+.PHONY: bench demo test slow tables shells gpu notebooks docs docs-serve docs-source shots lint release-check matrix clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -20,6 +20,10 @@ test: $(STAMP)
 slow: $(STAMP)
 	$(BIN)/pytest -m slow
 	$(BIN)/pytest --nbmake --nbmake-timeout=600 notebooks
+
+# the own cost of every attack beside the stored one: lists what got worse beyond the noise, and fails then
+bench: $(STAMP)
+	$(BIN)/python -m art_ext.benchmarks.speed --baseline benchmarks/speed.json
 
 # the notebooks with their outputs, from their sources; without warnings, which name folders of the machine
 notebooks: $(STAMP)

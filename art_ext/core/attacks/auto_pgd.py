@@ -150,7 +150,10 @@ class AutoPgd(Method[AutoPgdState]):
         losses = answers.losses.nan_to_num(nan=-torch.inf)
         better = losses > state.best_loss
         chosen = better.unsqueeze(1)
-        state.best = torch.where(chosen, state.x, state.best) if t else state.x
+        if t:
+            torch.where(chosen, state.x, state.best, out=state.best)
+        else:
+            state.best = state.x.clone()
         state.best_loss = torch.where(better, losses, state.best_loss)
         state.ascents = state.ascents + (losses > state.losses)
         state.previous = state.rows
@@ -159,11 +162,13 @@ class AutoPgd(Method[AutoPgdState]):
         if answers.slope is None:  # the last iterate
             return state
         gradient = state.gradient = answers.gradient
-        state.best_gradient = torch.where(chosen, gradient, state.best_gradient) if t else gradient
-        if t == 0:
+        if t:
+            torch.where(chosen, gradient, state.best_gradient, out=state.best_gradient)
+        else:
+            state.best_gradient = gradient.clone()
             state.known = losses
             state.ascents = torch.zeros_like(state.ascents)
-        elif t in self.checkpoints:
+        if t in self.checkpoints:
             back = self.adapt(problem, state, t - state.checkpoint).unsqueeze(1)
             state.rows = torch.where(back, state.best, state.rows)
             state.gradient = torch.where(back, state.best_gradient, state.gradient)
@@ -186,11 +191,11 @@ class AutoPgd(Method[AutoPgdState]):
         """Return the next iterates, with a share of the last move."""
         gradient = state.gradient
         direction = gradient.sign() if problem.norm == "linf" else unit(gradient, problem.norm)
-        target = problem.feasible(torch.addcmul(state.rows, state.length, direction))
+        target = problem.feasible_(torch.addcmul(state.rows, state.length, direction))
         if t:
             last_move = state.rows - state.previous
             moved = state.rows.lerp(target, 1 - MOMENTUM).add_(last_move, alpha=MOMENTUM)
-            target = problem.feasible(moved)
+            target = problem.feasible_(moved)
         state.x = target
         return state
 

@@ -121,12 +121,17 @@ class FrankWolfe(Method[FrankWolfeState]):
         problem.record("gap", t, self.gap(problem, state.x, slope))
         problem.record("loss", t, losses)
         before = slope if t == 0 and self.momentum_init == "gradient" else state.m
-        m = self.momentum * before + (1 - self.momentum) * slope  # line 4
+        m = (1 - self.momentum) * slope  # line 4
+        m = (
+            before.mul(self.momentum).add_(m)
+            if before is slope
+            else before.mul_(self.momentum).add_(m)
+        )
         plateau, since, fraction = self._fraction(state, losses, t)
         # x + gamma (v - x), which for gamma = 1 is v to the bit
         moved = torch.lerp(state.x, self.vertex(problem, m), fraction)
         # with the vertex inside the box, only rounding can leave it
-        return FrankWolfeState(problem.clip(moved), m, plateau, since)
+        return FrankWolfeState(problem.clip_(moved), m, plateau, since)
 
     def slope(self, problem: Problem, state: FrankWolfeState, answers: Answers, t: int) -> Tensor:
         """(R, D) the gradient of f at the iterates."""
@@ -137,13 +142,13 @@ class FrankWolfe(Method[FrankWolfeState]):
         room = None
         if self.box == "vertex":
             room = torch.where(m > 0, problem.x - problem.low, problem.high - problem.x)
-        return problem.x + linear_minimiser(m, problem.norm, problem.radius, room)
+        return linear_minimiser(m, problem.norm, problem.radius, room).add_(problem.x)
 
     def gap(self, problem: Problem, x: Tensor, slope: Tensor) -> Tensor:
         """(R,) the Frank-Wolfe gap ``max_{v in X} <v - x_t, -grad f(x_t)>`` (section 2.4.1), 0 at
         stationary points.
         """
-        return ((x - self.vertex(problem, slope)) * slope).sum(dim=1)
+        return (x - self.vertex(problem, slope)).mul_(slope).sum(dim=1)
 
     def _fraction(
         self, state: FrankWolfeState, losses: Tensor, t: int

@@ -102,7 +102,8 @@ class Hmcam(Method[Chain]):
         if t % self.rule.num_steps == 0:
             path, answers = self.rule.at_rest(state.position), at
         moved = self.rule.step(problem, path, answers, t % self.rule.num_steps)
-        return replace(state, **vars(moved), at=at, emitted=None)
+        changed = {name: getattr(moved, name) for name in ("x", "v", "e", "e_max")}
+        return replace(state, **changed, at=at, emitted=None)
 
     def observe(self, problem: Problem, state: Chain, answers: Answers, t: int) -> Chain:
         """Return the chains after the answers. A transition ends after T steps."""

@@ -133,32 +133,30 @@ class SignGradient(Method[Moments]):
 
     def at_rest(self, x: Tensor) -> Moments:
         """Return the state at points (R, D) whose moments are zero."""
-        zero = torch.zeros_like(x)
-        second = zero if self.step_rule == "adaptive" else None
-        return Moments(x, zero, second, second)
+        zero = x[:, :0] if self.momentum_rule == "none" else torch.zeros_like(x)
+        if self.step_rule != "adaptive":
+            return Moments(x, zero, None, None)
+        return Moments(x, zero, torch.zeros_like(x), torch.zeros_like(x))
 
     def step(self, problem: Problem, state: Moments, answers: Answers, t: int) -> Moments:
-        """Return the next iterates, and their moments."""
-        g = self._normalised(answers.gradient)
-        if self.momentum_rule == "none":
-            v = g
-        elif self.momentum_rule == "accumulated":
-            v = self.decay * state.v + g
-        else:
-            v = self.beta1 * state.v + (1 - self.beta1) * g  # (10)
-        e, e_max = state.e, state.e_max
-        if e is not None and e_max is not None:
-            e = self.beta2 * e + (1 - self.beta2) * g.square()
-            e_max = torch.maximum(e_max, e)
+        """Return the next iterates, and their moments, which are overwritten."""
+        g = v = self._normalised(answers.gradient)
+        if self.momentum_rule == "accumulated":
+            v = state.v.mul_(self.decay).add_(g)
+        elif self.momentum_rule == "average":
+            v = state.v.mul_(self.beta1).add_((1 - self.beta1) * g)  # (10)
+        if state.e is not None and state.e_max is not None:
+            state.e.mul_(self.beta2).add_(g.square().mul_(1 - self.beta2))
+            torch.maximum(state.e_max, state.e, out=state.e_max)
         direction = v.sign() if problem.norm == "linf" else unit(v, problem.norm)
-        length = self._length(problem.limit, e_max, t + 1)
-        moved = state.x + length * direction
-        return Moments(self._projected(problem, moved), v, e, e_max)
+        length = self._length(problem.limit, state.e_max, t + 1)
+        state.x = self._projected(problem, direction.mul_(length).add_(state.x))
+        return state
 
     def _projected(self, problem: Problem, rows: Tensor) -> Tensor:
-        """Return rows (R, D) inside ball and box."""
+        """Return rows (R, D) inside ball and box. They are overwritten."""
         if self.projection == "box-first":
-            return problem.feasible(rows)
+            return problem.feasible_(rows)
         return problem.clip(problem.x + project(rows - problem.x, problem.norm, problem.radius))
 
     def _normalised(self, gradient: Tensor) -> Tensor:
@@ -179,8 +177,9 @@ class SignGradient(Method[Moments]):
         if e_max is None:
             return min(eps, alpha)
         second = e_max / (1 - self.beta2**t)
-        root = (second + self.delta).sqrt() if self.delta_inside else second.sqrt() + self.delta
-        return (alpha / root).clamp(max=eps)  # (11)
+        inside, outside = (self.delta, 0.0) if self.delta_inside else (0.0, self.delta)
+        root = second.add_(inside).sqrt_().add_(outside)
+        return root.reciprocal_().mul_(alpha).clamp_(max=eps)  # (11)
 
 
 @public(FixedRadiusOptions, SignGradient, FixedRadius)

@@ -114,9 +114,10 @@ class FixedRadius(Driver):
                     if not len(self.problem.index):
                         break
                     state = method.step(self.problem, state, answers, t)
+                    del answers  # frees the gradient before the model is called
                     check_state(method, "step", state, self.problem)
                     self.spent += method.queries_per_step
-                    state, answers = self._visit(state, t + 1)
+                    state, answers = self._visit(state, t + 1)  # noqa: RUF059  # used in the next turn
                 if not len(self.problem.index):
                     break
         return self._result(method.chain(self.successes.x_adv, self.moved))

@@ -187,6 +187,10 @@ class Problem:
         """Return the nearest points (R, D) of the box."""
         return torch.clamp(rows, self.low, self.high)  # type: ignore[arg-type]  # both are numbers, or both tensors
 
+    def clip_(self, rows: Tensor) -> Tensor:
+        """Return the same as ``clip``. The rows are overwritten."""
+        return rows.clamp_(self.low, self.high)  # type: ignore[arg-type]  # as in clip
+
     def feasible(self, rows: Tensor) -> Tensor:
         """Rows (R, D) brought to the box first and to the ball second, which moves no coordinate
         away from x.
@@ -195,6 +199,12 @@ class Problem:
         """
         rows = rows if self.norm == "linf" else self.clip(rows)
         return self.clip(self.x + project(rows - self.x, self.norm, self.radius))
+
+    def feasible_(self, rows: Tensor) -> Tensor:
+        """Return the same as ``feasible``. The rows are overwritten, which needs less memory."""
+        if self.norm != "linf":
+            return self.feasible(rows)
+        return self.clip_(rows.sub_(self.x).clamp_(-self.radius, self.radius).add_(self.x))
 
     def contains(self, rows: Tensor) -> Tensor:
         """(R,) bool, True for rows (R, D) inside the box and within eps of x."""

@@ -144,8 +144,10 @@ class Successes:
         (R,).
         """
         held = self.held
+        # in place, once the tensor is not that of the inputs
+        out = None if held.x is self.whole.x else held.x
         self.held = Held(
-            x=torch.where(success.unsqueeze(1), rows, held.x),
+            x=torch.where(success.unsqueeze(1), rows, held.x, out=out),
             success=held.success | success,
             losses=held.losses
             if self.outcomes is None
