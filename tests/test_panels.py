@@ -251,7 +251,11 @@ class TestVersions:
         assert panel.mode == "cascade"
         assert [(one.label, one.attack, dict(one.arguments)) for one in panel.members] == [
             ("auto_pgd_ce", "auto_pgd", {"loss": "ce", "num_steps": 100}),
-            ("auto_pgd_targeted", "auto_pgd", {"num_targets": 9, "num_steps": 100}),
+            (
+                "auto_pgd_targeted",
+                "auto_pgd",
+                {"num_targets": 9, "num_steps": 100, "target_ranking": "score"},
+            ),
             ("frank_wolfe", "frank_wolfe", {"loss": "margin"}),
             ("rays", "rays", {"max_queries": 1500}),
         ]

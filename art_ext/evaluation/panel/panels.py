@@ -239,7 +239,7 @@ _BUILT_IN = (
             ),
             Member(
                 "auto_pgd",
-                {"num_targets": 9, "num_steps": 100},
+                {"num_targets": 9, "num_steps": 100, "target_ranking": "score"},
                 "auto_pgd_targeted",
                 "succeeds where the best wrong class is not the nearest one",
             ),
