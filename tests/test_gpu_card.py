@@ -123,6 +123,26 @@ def test_a_part_that_fails_is_a_row(tmp_path, monkeypatch):
     assert part["rows"][0]["error"] == "ValueError: no weights"
 
 
+def test_a_new_process_runs_the_parts_after_one_that_lost_the_device(tmp_path, monkeypatch):
+    ran = []
+    started = []
+    parts = {
+        name: command.Part(lambda subject, sheet, name=name: ran.append(name), 1, 1)
+        for name in "abc"
+    }
+    monkeypatch.setattr(command, "PARTS", parts)
+    monkeypatch.setattr(command, "context_lost", lambda device: ran == ["a"])
+    monkeypatch.setattr(command.os, "execv", lambda program, given: started.append(given))
+    command.main(["--rehearse", "--out", str(tmp_path / "card.json"), "--minutes", "5"])
+    assert ran == ["a"]
+    (given,) = started
+    again = command.parser().parse_args(given[3:])
+    assert again.parts == "b,c"
+    assert 4 < again.minutes < 5
+    assert again.out == tmp_path / "card.json"
+    assert Card(again.out, read_card(again.out)["facts"]).holds("a")
+
+
 def test_the_table_has_a_cell_for_each_column():
     row = {"name": "a|b", "images_per_s": 12345.6, "seconds": 0.0123, "calls": 4, "on_device": True}
     assert line_of("p", row) == "| p | a/b | 12,346 | 0.0123 |  |  | calls: 4, on device |"
