@@ -241,12 +241,32 @@ def chosen_cases(names: Sequence[str]) -> list[Case]:
     return list(dict.fromkeys(found))
 
 
+def image_counts(text: str, cases: Sequence[Case]) -> dict[Case, int]:
+    """Return the number of images of each case.
+
+    Args:
+        text: a number, and others for networks: ``"200,mnist_smallcnn_trades=300"``.
+        cases: all cases.
+
+    Raises:
+        ValueError: for another text, or a network that is not among the cases.
+    """
+    first, *others = text.split(",")
+    named = dict(part.partition("=")[::2] for part in others)
+    if not all(number.isdecimal() and int(number) for number in (first, *named.values())):
+        raise ValueError(f"n must be NUMBER or NUMBER,NETWORK=NUMBER, got {text!r}")
+    networks = {case.name for case in cases}
+    for name in named:
+        check_choice("a network of n", name, sorted(networks))
+    return {case: int(named.get(case.name, first)) for case in cases}
+
+
 def main() -> None:
     """Compare on each case, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("cases", nargs="*", help="norms, networks, or NETWORK:NORM:EPS")
     parser.add_argument("--panel", action="append", help="name, name-version, or a TOML file")
-    parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("--n", default="500", help="images: NUMBER or NUMBER,NETWORK=NUMBER")
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--out", type=Path, default=Path("runs/strength"))
     parser.add_argument("--each", action="store_true", help="also every member on all images")
@@ -258,7 +278,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         panels = [resolve_panel(name) for name in arguments.panel or ["standard"]]
-        cases = chosen_cases(arguments.cases)
+        counts = image_counts(arguments.n, chosen_cases(arguments.cases))
     except ValueError as error:
         parser.error(str(error))
     print_versions()
@@ -266,10 +286,10 @@ def main() -> None:
     sides += [Side.of(panel, True) for panel in panels if arguments.each]
     runs: dict[Side, list[Run]] = {side: [] for side in sides}
     for seed in map(int, arguments.seeds.split(",")):
-        for case in cases:
+        for case, count in counts.items():
             for side in sides:
                 stored = arguments.stored == "all" or (side.by == AUTOATTACK and arguments.stored)
-                run = side.run(case, arguments.n, seed, arguments.out, bool(stored))
+                run = side.run(case, count, seed, arguments.out, bool(stored))
                 runs[side] += [] if run is None else [run]
     theirs, *ours = sides
     for side in ours:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.benchmarks import strength
-from art_ext.benchmarks.strength import Side, chosen_cases
+from art_ext.benchmarks.strength import Side, chosen_cases, image_counts
 from art_ext.benchmarks.strength_runs import CASES, CLEAN, Case, Run, Stage
 from art_ext.benchmarks.strength_tables import report
 from art_ext.core.attacks import fgsm, pgd
@@ -140,6 +140,14 @@ class TestCases:
         assert chosen_cases(["net:l2:3/2"]) == [Case("net", "l2", "3/2")]
         assert chosen_cases(["net:l2:3/2"])[0].radius == 1.5
         assert Case("net", "linf", "2/255").radius == 2 / 255
+
+    def test_number_of_images(self) -> None:
+        cases = chosen_cases(["a:l2:1", "b:l2:1", "b:l1:1"])
+        assert list(image_counts("20,b=30", cases).values()) == [20, 30, 30]
+        with pytest.raises(ValueError, match="n must be NUMBER or"):
+            image_counts("20,b", cases)
+        with pytest.raises(ValueError, match="a network of n must be one of 'a', 'b'"):
+            image_counts("20,c=3", cases)
 
     @pytest.mark.parametrize(
         ("name", "message"),
