@@ -257,7 +257,7 @@ def image_counts(text: str, cases: Sequence[Case]) -> dict[Case, int]:
         raise ValueError(f"n must be NUMBER or NUMBER,NETWORK=NUMBER, got {text!r}")
     networks = {case.name for case in cases}
     for name in named:
-        check_choice("a network of n", name, sorted(networks))
+        check_choice("a network of n", name, tuple(sorted(networks)))
     return {case: int(named.get(case.name, first)) for case in cases}
 
 
