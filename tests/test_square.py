@@ -173,8 +173,9 @@ def test_bump(window: tuple[int, int]) -> None:
         torch.cat([pyramid(top, width), -pyramid(height - top, width)]),
         torch.cat([pyramid(height, left), -pyramid(height, width - left)], dim=1),
     )
-    found = bumps(window, torch.device("cpu")).view(2, height, width)
-    for one, other in zip(found, wanted, strict=True):
+    found = bumps(window, torch.device("cpu")).view(2, 2, height, width)
+    assert torch.equal(found[0], -found[1])
+    for one, other in zip(found[1], wanted, strict=True):
         torch.testing.assert_close(one, other / other.norm())
 
 

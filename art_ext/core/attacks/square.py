@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,18 +74,19 @@ class Layout:
             height, width = max(height, 3) | 1, max(width, 3) | 1
         return min(height, self.height), min(width, self.width)
 
-    def cells(self, window: tuple[int, int], places: Tensor) -> Tensor:
-        """(R, C h w) int64, the coordinates of a window in each row, channel by channel.
+    def corners(self, windows: Sequence[tuple[int, int]], places: Tensor) -> Tensor:
+        """(R, T, w) int64, the coordinate of the first pixel of w windows in each of T candidates.
 
         Args:
-            window: h, w.
-            places: (R, 2) in [0, 1), which choose its place among all.
+            windows: h, w of each candidate, T pairs.
+            places: (R, T, w, 2) in [0, 1), which choose the place of a window among all.
         """
-        height, width = window
-        top = (places[:, 0] * (self.height - height + 1)).to(torch.int64)
-        left = (places[:, 1] * (self.width - width + 1)).to(torch.int64)
-        first = top * self.width + left
-        return first.unsqueeze(1) + _offsets(self, window, places.device)
+        first = []
+        for axis, side in enumerate((self.height, self.width)):
+            counts = [side - window[axis] + 1 for window in windows]
+            number = torch.tensor(counts, device="cpu").to(places.device)
+            first.append((places[..., axis] * number.unsqueeze(1)).to(torch.int64))
+        return first[0].mul_(self.width).add_(first[1])
 
 
 @functools.lru_cache(maxsize=16)
@@ -115,9 +117,10 @@ def _pyramid(height: int, width: int) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def bumps(window: tuple[int, int], device: torch.device) -> Tensor:
-    """(2, h w) the pattern eta of L2 windows, of length 1: one half positive, the other negative.
+    """(4, h w) the pattern eta of L2 windows, of length 1: one half positive, the other negative.
 
-    The first is split into an upper and a lower half, the second into a left and a right one.
+    The first is split into an upper and a lower half, the second into a left and a right one. The
+    others are minus these.
     """
     height, width = window
     upper, left = height // 2, width // 2
@@ -127,27 +130,31 @@ def bumps(window: tuple[int, int], device: torch.device) -> Tensor:
             torch.cat([_pyramid(height, left), -_pyramid(height, width - left)], dim=1),
         ]
     )
-    return unit(split.flatten(1), "l2").to(device)
+    eta = unit(split.flatten(1), "l2")
+    return torch.cat([-eta, eta]).to(device)
 
 
 @functools.lru_cache(maxsize=16)
 def _tiling(layout: Layout, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(2, H W) eta in each of the tiles that cover a plane, and (H W,) the number of the tile."""
-    rows, columns = (
-        [side * part // TILES for part in range(TILES + 1)]
-        for side in (layout.height, layout.width)
-    )
+    """(2, H W) eta in each tile, 0 around them, and (H W,) the number of the tile."""
+    tops, height = _cuts(layout.height)
+    lefts, width = _cuts(layout.width)
     numbers = torch.zeros(layout.height, layout.width, dtype=torch.int64, device="cpu")
     patterns = torch.zeros(2, *numbers.shape, dtype=torch.float32, device="cpu")
-    for i in range(TILES):
-        for j in range(TILES):
-            height, width = rows[i + 1] - rows[i], columns[j + 1] - columns[j]
-            across, along = slice(rows[i], rows[i + 1]), slice(columns[j], columns[j + 1])
-            if height and width:
-                eta = bumps((height, width), numbers.device)
-                patterns[:, across, along] = eta.view(2, height, width)
-                numbers[across, along] = i * TILES + j
+    eta = bumps((height, width), numbers.device)[2:].view(2, height, width)
+    for i, top in enumerate(tops):
+        for j, left in enumerate(lefts):
+            patterns[:, top : top + height, left : left + width] = eta
+            numbers[top : top + height, left : left + width] = i * TILES + j
     return patterns.flatten(1).to(device), numbers.flatten().to(device)
+
+
+def _cuts(side: int) -> tuple[list[int], int]:
+    """Return where the tiles along an axis begin, and their length. They lie in the middle."""
+    count = min(TILES, side)
+    length = side // count
+    start = (side - count * length) // 2
+    return [start + length * part for part in range(count)], length
 
 
 def _signs(draws: Tensor) -> Tensor:
@@ -165,14 +172,20 @@ class SquareState(State):
         success: (R,) bool, True where the best point is a success.
         cells: (R, k) int64, the coordinates in which a candidate differs from the best point.
         before: (R, k) the best point there.
-        draws: (R, DRAWN, n) random numbers of the next candidates.
+        corners: (R, DRAWN, w) int64, the first pixels of the windows of the next candidates.
+        choices: (R, DRAWN, C) what the next candidates put into each channel.
+        used: (R,) squared length of the perturbation of the best point. L2 alone tracks it.
+        next_used: (R,) that of the candidate.
     """
 
     losses: Tensor
     success: Tensor
     cells: Tensor
     before: Tensor
-    draws: Tensor
+    corners: Tensor
+    choices: Tensor
+    used: Tensor
+    next_used: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,27 +226,48 @@ class Square(Method[SquareState]):
         passed = sum(number * SCHEDULED >= one * self.max_queries for one in HALVINGS)
         return self.p_init / 2**passed
 
+    def window(self, number: int) -> tuple[int, int]:
+        """Return height and width of the windows of a candidate."""
+        return self.layout.window(self.share(number))
+
     def init(self, problem: Problem, trajectory: int) -> SquareState:
         """Return the first candidates, which replace the inputs whatever their loss."""
         start = problem.feasible(problem.x + problem.masked(self.first(problem)))
+        none = problem.index.new_empty((len(start), 0))
         return SquareState(
             x=start,
             losses=start.new_full((len(start),), -torch.inf),
             success=torch.zeros_like(problem.index, dtype=torch.bool),
-            cells=problem.index.new_empty((len(start), 0)),
+            cells=none,
             before=start[:, :0],
-            draws=start[:, :0],
+            corners=none,
+            choices=none,
+            used=start[:, 0],
+            next_used=start[:, 0],
         )
 
     def step(self, problem: Problem, state: SquareState, answers: Answers, t: int) -> SquareState:
         """Return the next candidates."""
-        if t % DRAWN == 0:  # many at once, because the operations of a draw are small
-            steps = torch.arange(t + 1, t + 1 + DRAWN, device=problem.ids.device)
-            ids = problem.ids.repeat_interleave(DRAWN)
-            blocks = uniform(problem.seed, ids, steps.repeat(len(problem.ids)), (self.num_draws,))
-            state.draws = blocks.view(len(problem.ids), DRAWN, self.num_draws)
-        self.move(problem, state, self.share(t + 1), state.draws[:, t % DRAWN])
+        if t % DRAWN == 0:
+            self.draw(problem, state, t + 1)
+        self.move(problem, state, self.window(t + 1), t % DRAWN)
         return state
+
+    def draw(self, problem: Problem, state: SquareState, number: int) -> None:
+        """Draw the windows of many candidates at once, because the operations are small.
+
+        Args:
+            problem: the active rows.
+            state: of these rows. Its ``corners`` and ``choices`` are written.
+            number: of the first of these candidates.
+        """
+        steps = torch.arange(number, number + DRAWN, device=problem.ids.device)
+        ids = problem.ids.repeat_interleave(DRAWN)
+        draws = uniform(problem.seed, ids, steps.repeat(len(problem.ids)), (self.num_draws,))
+        draws = draws.view(len(problem.ids), DRAWN, self.num_draws)
+        windows = [self.window(one) for one in range(number, number + DRAWN)]
+        state.corners = self.layout.corners(windows, self.places(draws))
+        state.choices = self.choices(draws)
 
     def observe(
         self, problem: Problem, state: SquareState, answers: Answers, t: int
@@ -244,6 +278,7 @@ class Square(Method[SquareState]):
         state.x.scatter_(1, state.cells, torch.where(better.unsqueeze(1), after, state.before))
         state.losses = torch.where(better, answers.losses, state.losses)
         state.success = torch.where(better, answers.success, state.success)
+        state.used = torch.where(better, state.next_used, state.used)
         return state
 
     def end(self, state: SquareState, answers: Answers) -> tuple[Tensor, Tensor]:
@@ -258,14 +293,24 @@ class Square(Method[SquareState]):
         """(R, D) perturbations of the first candidates."""
         raise NotImplementedError
 
-    def move(self, problem: Problem, state: SquareState, share: float, draws: Tensor) -> None:
+    def places(self, draws: Tensor) -> Tensor:
+        """(R, T, w, 2) in [0, 1), the places of the windows, from draws (R, T, n)."""
+        raise NotImplementedError
+
+    def choices(self, draws: Tensor) -> Tensor:
+        """(R, T, C) what a candidate puts into each channel, from draws (R, T, n)."""
+        raise NotImplementedError
+
+    def move(
+        self, problem: Problem, state: SquareState, window: tuple[int, int], place: int
+    ) -> None:
         """Turn the best points into candidates of ball and box, which differ in one or two windows.
 
         Args:
             problem: the active rows.
             state: of these rows. Its ``x``, ``cells`` and ``before`` are written.
-            share: p.
-            draws: (R, num_draws) in [0, 1).
+            window: height and width.
+            place: of the candidate among those that are drawn.
         """
         raise NotImplementedError
 
@@ -286,18 +331,31 @@ class SquareLinf(Square):
         stripes = signs.expand(-1, -1, layout.height, -1)
         return problem.radius * stripes.flatten(1)
 
-    def move(self, problem: Problem, state: SquareState, share: float, draws: Tensor) -> None:
+    def places(self, draws: Tensor) -> Tensor:
+        """(R, T, 1, 2) in [0, 1), so that all places are equally likely."""
+        return draws[..., None, :2]
+
+    def choices(self, draws: Tensor) -> Tensor:
+        """(R, T, C) the sign of each channel, -1 or 1."""
+        return _signs(draws[..., 2:])
+
+    def move(
+        self, problem: Problem, state: SquareState, window: tuple[int, int], place: int
+    ) -> None:
         """Move one window. One that changes nothing gets the opposite signs."""
-        window = self.layout.window(share)
-        cells = self.layout.cells(window, draws[:, :2])
+        cells = state.corners[:, place] + _offsets(self.layout, window, state.x.device)
+        parts = (len(cells), self.layout.channels, math.prod(window))
         before = state.x.gather(1, cells)
-        delta = problem.radius * _signs(draws[:, 2:]).repeat_interleave(math.prod(window), dim=1)
-        if problem.mask is not None:
-            delta = delta * problem.mask.gather(1, cells)
         inputs = problem.x.gather(1, cells)
-        after = _clip(problem, inputs + delta, cells)
+        delta = (problem.radius * state.choices[:, place]).unsqueeze(2)
+        if problem.mask is not None:
+            delta = delta * problem.mask.gather(1, cells).view(parts)
+        after, opposite = (
+            _clip(problem, moved(inputs.view(parts), delta).flatten(1), cells)
+            for moved in (torch.add, torch.sub)
+        )
         same = (after == before).all(dim=1, keepdim=True)
-        after = torch.where(same, _clip(problem, inputs - delta, cells), after)
+        after = torch.where(same, opposite, after)
         state.x.scatter_(1, cells, after)
         state.cells, state.before = cells, before
 
@@ -309,8 +367,12 @@ class SquareL2(Square):
 
     @property
     def num_draws(self) -> int:
-        """The places of both windows, the bump and the signs."""
-        return 5 + self.layout.channels
+        """Two for each coordinate of both windows, one for the bump, and the signs."""
+        return 9 + self.layout.channels
+
+    def window(self, number: int) -> tuple[int, int]:
+        """Return height and width, which are odd."""
+        return self.layout.window(self.share(number), odd=True)
 
     def first(self, problem: Problem) -> Tensor:
         """(R, D) a bump in each tile, with a sign of its own for each channel."""
@@ -322,46 +384,76 @@ class SquareL2(Square):
         delta = problem.masked((bump * _signs(draws[:, 1:])).flatten(1))
         return problem.radius * unit(delta, "l2")
 
-    def move(self, problem: Problem, state: SquareState, share: float, draws: Tensor) -> None:
+    def draw(self, problem: Problem, state: SquareState, number: int) -> None:
+        """Draw as the base does, and measure the lengths, whose changes are added up in between."""
+        super().draw(problem, state, number)
+        state.used = (state.x - problem.x).square_().sum(dim=1)
+
+    def places(self, draws: Tensor) -> Tensor:
+        """(R, T, 2, 2) in [0, 1). On planes it is the mean of two numbers, which prefers the
+        middle: images show their object there.
+        """
+        numbers = draws[..., :8].unflatten(2, (2, 2, 2))
+        return numbers.mean(dim=2) if self.layout.height > 1 else numbers[:, :, 0]
+
+    def choices(self, draws: Tensor) -> Tensor:
+        """(R, T, C) the number of the bump of each channel, with the same split in all of them."""
+        high = (draws[..., 8:] >= 0.5).to(torch.int64)
+        return high[..., :1] + 2 * high[..., 1:]
+
+    def move(
+        self, problem: Problem, state: SquareState, window: tuple[int, int], place: int
+    ) -> None:
         """Fill the first window with the lengths of both, and with what the ball leaves."""
-        layout = self.layout
-        window = layout.window(share, odd=True)
-        parts = (len(draws), layout.channels, math.prod(window))
-        filled = layout.cells(window, draws[:, :2])
-        cleared = layout.cells(window, draws[:, 2:4])
-        state.cells = torch.cat([filled, cleared], dim=1)
-        state.before = state.x.gather(1, state.cells)
-        inputs, empty = problem.x.gather(1, state.cells).chunk(2, dim=1)
-        unused = (problem.radius * SLACK) ** 2 - (state.x - problem.x).square().sum(dim=1)
-        old = (state.x.gather(1, filled) - inputs).view(parts)
+        parts = (len(state.x), self.layout.channels, math.prod(window))
+        offsets = _offsets(self.layout, window, state.x.device)
+        cells = (state.corners[:, place].unsqueeze(2) + offsets).flatten(1)
+        before = state.x.gather(1, cells)
+        filled, cleared = cells.chunk(2, dim=1)
+        inputs, empty = problem.x.gather(1, cells).chunk(2, dim=1)
+        old = before[:, : len(offsets)] - inputs
         state.x.scatter_(1, filled, inputs)  # before the second, as pixels of both count once
-        others = (state.x.gather(1, cleared) - empty).view(parts)
+        others = state.x.gather(1, cleared) - empty
         state.x.scatter_(1, cleared, empty)
-        energy = old.square().sum(dim=2) + others.square().sum(dim=2)
-        energy = energy + unused.clamp(min=0).unsqueeze(1) / layout.channels
-        bump = bumps(window, state.x.device)[(draws[:, 4] >= 0.5).to(torch.int64)]
-        signs = _signs(draws[:, 5:]).unsqueeze(2)
-        new = signs * bump.unsqueeze(1) + _directions(old)
+        freed = old.square().addcmul_(others, others).view(parts).sum(dim=2)
+        unused = ((problem.radius * SLACK) ** 2 - state.used).clamp_(min=0)
+        energy = torch.add(freed, unused.unsqueeze(1), alpha=1 / self.layout.channels)
+        bump = bumps(window, state.x.device).index_select(0, state.choices[:, place].flatten())
+        new = bump.view(parts).add_(_directions(old.view(parts))).flatten(1)
         if problem.mask is not None:
-            new = new * problem.mask.gather(1, filled).view(parts)
-        new = _directions(new) * energy.sqrt().unsqueeze(2)
-        after = _clip(problem, inputs + new.flatten(1), filled)
+            new = new * problem.mask.gather(1, filled)
+        new = _directions(_inside(problem, inputs, new, filled).view(parts))
+        new = inputs + (new * energy.sqrt().unsqueeze(2)).flatten(1)
+        after = _clip(problem, new, filled)
         state.x.scatter_(1, filled, after)
+        state.cells, state.before = cells, before
+        state.next_used = state.used - freed.sum(dim=1) + (after - inputs).square_().sum(dim=1)
+
+
+def _at(bound: float | Tensor, cells: Tensor) -> float | Tensor:
+    """Bound of the box at the coordinates in cells (R, k)."""
+    return bound[cells] if isinstance(bound, Tensor) else bound
 
 
 def _clip(problem: Problem, values: Tensor, cells: Tensor) -> Tensor:
     """Values (R, k) at the coordinates in cells (R, k), clipped to the box."""
-    low, high = (
-        bound[cells] if isinstance(bound, Tensor) else bound
-        for bound in (problem.low, problem.high)
-    )
+    low, high = _at(problem.low, cells), _at(problem.high, cells)
     return torch.clamp(values, low, high)  # type: ignore[arg-type]  # both are numbers, or both tensors
+
+
+def _inside(problem: Problem, inputs: Tensor, delta: Tensor, cells: Tensor) -> Tensor:
+    """Perturbations (R, k) of inputs (R, k) at the coordinates in cells (R, k), with zeros where
+    an input lies at the bound of the box that it would leave.
+    """
+    low, high = _at(problem.low, cells), _at(problem.high, cells)
+    lost = torch.where(delta < 0, inputs <= low, inputs >= high)
+    return delta.masked_fill(lost, 0)
 
 
 def _directions(parts: Tensor) -> Tensor:
     """Parts (R, C, k) at length 1 in each channel. Zeros stay zeros."""
     length = torch.linalg.vector_norm(parts, dim=2, keepdim=True)
-    return parts / length.clamp(min=TINY)
+    return parts / length.clamp_(min=TINY)
 
 
 METHODS = {"linf": SquareLinf, "l2": SquareL2}
