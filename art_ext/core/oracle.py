@@ -313,7 +313,7 @@ class ScoreOracle(LabelOracle):
                     judge(output, owner)
                 outputs.append(output)
                 losses.append(_one_per_row(lose(output, owner), len(part)))
-        return torch.cat(outputs), torch.cat(losses)
+        return _joined(outputs), _joined(losses)
 
     def check_clean(self, outputs: Tensor) -> None:
         """Raise ValueError for NaN or one-hot rows. Warn of logits that look like probabilities."""
@@ -573,6 +573,11 @@ class GradientOracle(ScoreOracle):
 def _known(losses: Tensor) -> Loss:
     """Return a loss that is computed already."""
     return lambda outputs, index: losses
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Concatenate the slices of a batch, without a copy if there is one."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _one_per_row(losses: Tensor, count: int) -> Tensor:

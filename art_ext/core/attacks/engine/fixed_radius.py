@@ -182,17 +182,24 @@ class FixedRadius(Driver):
         )
         success = successes[0] if len(successes) == 1 else torch.cat(successes)
         answers = Answers(losses, success, gradient)
-        # a verification makes the queries of the rows differ
-        oracle = problem.oracle
-        spent = oracle.queries[problem.index] if self.verifies else self.spent * oracle.cost
-        self.successes.hold(state.x, success, losses, spent)
+        stops = stop and bool(success.any())  # the one look at the device in a round
+        if stops or not stop:
+            # a verification makes the queries of the rows differ
+            oracle = problem.oracle
+            spent = oracle.queries[problem.index] if self.verifies else self.spent * oracle.cost
+            self.successes.hold(state.x, success, losses, spent)
         state = method.observe(problem, state, answers, t)
         check_state(method, "observe", state, problem)
-        return self._drop(state, answers, last)
+        return self._drop(state, answers, last, stops)
 
-    def _drop(self, state: Any, answers: Answers, last: bool) -> tuple[Any, Answers]:
+    def _drop(self, state: Any, answers: Answers, last: bool, stops: bool) -> tuple[Any, Answers]:
         """Let the rows go that are done: all of them at the end of the last trajectory, else the
         successes if they stop.
+
+        Args:
+            state, answers: of the active rows.
+            last: True at the end of a trajectory.
+            stops: True if there are successes that stop.
         """
         preferred = self.method.preferred(state) if last else None
         if preferred is not None:
@@ -203,7 +210,7 @@ class FixedRadius(Driver):
         if self.options.stop_on_success:
             leaving = leaving | answers.success
         self._tell(leaving, self.successes.held.first >= 0, self.method.shown(state))
-        if not last and not (self.options.stop_on_success and bool(leaving.any())):
+        if not last and not stops:
             return state, answers
         end, losses = self.method.end(state, answers)
         done = (leaving | last).nonzero().squeeze(1)
