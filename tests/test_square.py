@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.attacks import square
-from art_ext.core.attacks.square import Layout, SquareLinf, bumps
+from art_ext.core.attacks.square import Layout, SquareL2, SquareLinf, bumps
 
 WIDE = (-1.0, 2.0)  # nothing is cut
 
@@ -138,6 +138,41 @@ def test_l2_candidates_keep_the_length_until_the_box_cuts(shape: tuple[int, ...]
     assert float(lengths.max()) <= 2.5 + 1e-6
     assert float(torch.stack(cut.rows).min()) >= 0
     assert float(torch.stack(cut.rows).max()) <= 1
+
+
+@pytest.mark.parametrize("ground", [0.0, 1.0])
+def test_l2_candidates_keep_the_length_at_a_bound_of_the_box(ground: float) -> None:
+    eps = 0.4
+    model = Recorder(144)
+    x = torch.full((3, 1, 12, 12), ground)
+    labels = torch.zeros(3, dtype=torch.int64)
+    square(
+        model, x, labels, eps=eps, norm="l2", max_queries=100, seed=0, sample_ids=torch.arange(3)
+    )
+    lengths = torch.stack([(rows - x).double().flatten(1).norm(dim=1) for rows in model.rows[2:]])
+    assert float(lengths.min()) >= eps * (1 - 2e-5), "the box has cut a bump"
+    assert float(lengths.max()) <= eps + 1e-6
+
+
+@pytest.mark.parametrize(("shape", "middle"), [((1, 28, 28), 0.75), ((40,), 0.5)])
+def test_l2_windows_prefer_the_middle_of_planes(shape: tuple[int, ...], middle: float) -> None:
+    method = SquareL2(layout=Layout.of(torch.Size(shape)), p_init=0.1, max_queries=100)
+    generator = torch.Generator().manual_seed(0)
+    places = method.places(torch.rand(50, 100, method.num_draws, generator=generator))
+    assert places.shape == (50, 100, 2, 2)
+    inner = (places - 0.5).abs() < 0.25
+    torch.testing.assert_close(
+        inner.float().mean(dim=(0, 1)), torch.full((2, 2), middle), rtol=0, atol=0.03
+    )
+    assert float(places.min()) < 0.05, "every place is possible"
+    assert float(places.max()) > 0.95
+
+
+def test_l2_tiles_lie_in_the_middle() -> None:
+    model, x = run((1, 28, 28), "l2", 0.7, p_init=0.1, max_queries=10, clip_values=WIDE)
+    changed = (model.rows[1] != x).squeeze(1)
+    assert bool(changed[:, 1:26, 1:26].all())
+    assert int(changed.flatten(1).sum(1).max()) == 25 * 25
 
 
 def test_l2_candidates_differ_in_two_windows() -> None:
