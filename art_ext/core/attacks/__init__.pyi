@@ -2334,7 +2334,8 @@ def square(
     of length 1. The first candidate has ``+-eta`` in each of 5 x 5 tiles. Each further one clears a
     second window W2 of the perturbation v. In W1 each channel becomes ``+-eta + v_W1 / ||v_W1||``,
     scaled to the length a with ``a^2 = ||v_{W1 u W2}||^2 + (eps^2 - ||v||^2) / C``. Thus ``||v|| =
-    eps`` until the box cuts it.
+    eps`` until the box cuts it. A pixel at a bound of the box has 0 in the sum where it would leave
+    the box. Windows fall into the middle more often than to the border.
 
     Args:
         model: ``nn.Module``, or any callable from (R, *S) to class scores (R, K). Normalisation
@@ -2404,10 +2405,13 @@ def square(
 
     Differences from the paper:
         In L-inf a window that would change nothing gets the opposite signs, so that no query is
-        lost on it. The L2 tiles divide the plane evenly, so that none of it is left out, and may
-        be a pixel longer along one axis. The clean check is charged. On planes that are not square,
-        a square that is longer than the shorter axis becomes a rectangle. It fills this axis and
-        the share p of the other.
+        lost on it. In L2 the paper scales the bump first and cuts it by the box afterwards. On a
+        black background half of each bump is lost then. Here a pixel that could only leave the box
+        takes no part, and the others get the whole length. The paper draws all places alike. In L2
+        this implementation takes the mean of two draws along each axis, unless the plane has one
+        row. The L2 tiles are equal rectangles in the middle of the plane. The clean check is
+        charged. On planes that are not square, a square that is longer than the shorter axis
+        becomes a rectangle. It fills this axis and the share p of the other.
 
     References:
         Andriushchenko, Croce, Flammarion, Hein, "Square Attack: a query-efficient black-box
