@@ -11,6 +11,7 @@ import copy
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from types import FrameType
 from typing import Any
 from unittest import mock
 
@@ -196,7 +197,7 @@ class _Construction(TorchFunctionMode):
 
 def _line() -> str:
     """Return the line of the package that is being run."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         _, package, file = frame.f_code.co_filename.rpartition("/art_ext/")
         if package:

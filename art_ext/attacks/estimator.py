@@ -34,11 +34,15 @@ def classifier_on(device: torch.device, network: nn.Module, **settings: Any) -> 
         **settings: the other arguments of the class but ``device_type``.
     """
     cuda = device.type == "cuda"
+    known = cuda or device.type == "cpu"
     with torch.cuda.device(device) if cuda else nullcontext():
-        kind = "gpu" if cuda else "cpu"
-        classifier = PyTorchClassifier(network, **settings, device_type=kind)
-    if classifier.device.type != device.type:
-        network.to(device)
+        classifier = PyTorchClassifier(
+            network if known else nn.Identity(), **settings, device_type="gpu" if cuda else "cpu"
+        )
+    if not known:  # after the constructor, which would move the network to the CPU
+        classifier._model = classifier._make_model_wrapper(network)
+        classifier._layer_names = classifier._model.get_layers
+        classifier.is_rnn = any(isinstance(one, nn.RNNBase) for one in network.modules())
         classifier._device = device
     return classifier
 

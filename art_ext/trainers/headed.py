@@ -123,4 +123,4 @@ def with_network(
     """Return a classifier of another network and optimizer, else like the given one."""
     settings = {**classifier.get_params(), "optimizer": optimizer}
     own = {name: one for name, one in settings.items() if name not in ("model", "device_type")}
-    return classifier_on(classifier.device, network, **own)
+    return classifier_on(classifier.device, network.to(classifier.device), **own)
