@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from art_ext.core.metrics import robust_accuracy
 from art_ext.core.networks import frozen_eval
@@ -182,34 +181,6 @@ def bare(model: nn.Module, x: Tensor, y: Tensor, calls: list[tuple[int, bool]]) 
                 if differentiate:
                     loss = functional.cross_entropy(output, y[:size], reduction="sum")
                     torch.autograd.grad(loss, leaf)
-
-
-class _Operations(TorchDispatchMode):
-    """Mode that counts tensor operations."""
-
-    count = 0
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        self.count += 1
-        return function(*args, **kwargs or {})
-
-
-def operations(attack: Callable[[nn.Module, Tensor, Tensor], object], x: Tensor) -> float:
-    """Return the number of tensor operations for each model call of an attack on images x.
-
-    The model is linear. Its own operations, about 8 for each call, are among them. The number has
-    no noise, unlike a time.
-    """
-    torch.manual_seed(0)
-    meter = Meter(nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 10)).eval())
-    with torch.no_grad():
-        y = meter(x).argmax(1)
-    meter.calls.clear()
-    with _Operations() as counter:
-        attack(meter, x, y)
-    return counter.count / len(meter.calls)
 
 
 def seconds(call: Callable[[], object]) -> float:

@@ -1,4 +1,4 @@
-"""What every attack costs besides the forwards and backwards of its model.
+"""Own cost of every attack, besides the forwards and backwards of its model.
 
 Run with ``python -m art_ext.benchmarks.speed``. For each attack of the registry it prints the time
 of a call over the time of the model's passes inside it, own milliseconds for each model call, how
@@ -11,7 +11,7 @@ folder, else random ones, which cost the same. ``--others`` adds the time over t
 and pyautoattack, where they have the attack and are installed.
 
 ``--baseline FILE`` compares the ratios with stored ones, and ends with exit code 1 if one got worse
-beyond the noise of both runs. ``--store FILE`` writes them.
+beyond the noise of both runs, which is half the range of each. ``--store FILE`` writes them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_forgets
 
 from art_ext.benchmarks.common import network_and_images, print_versions, spread
 from art_ext.core.attacks import registry
@@ -172,7 +172,7 @@ class Counter(TorchDispatchMode):
         self.operations += 1
         self.waits += function._schema.name.removeprefix("aten::") in WAITS
         out = function(*args, **kwargs or {})
-        for one in tree_leaves(out):
+        for one in tree_forgets(out):
             if isinstance(one, Tensor):
                 self._enter(one.untyped_storage())
         return out
@@ -183,9 +183,9 @@ class Counter(TorchDispatchMode):
             self.sizes[place] = storage.nbytes()
             self.now += storage.nbytes()
             self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._leave, place)
+            weakref.finalize(storage, self._forget, place)
 
-    def _leave(self, place: int) -> None:
+    def _forget(self, place: int) -> None:
         self.now -= self.sizes.pop(place, 0)
 
 
@@ -297,13 +297,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu", help="of model and images. Default: cpu.")
     parser.add_argument("--rows", type=int, default=64, help="images. Default: 64.")
-    parser.add_argument("--steps", type=int, default=10, help="of each attack. Default: 10.")
+    parser.add_argument("--steps", type=int, default=5, help="of each attack. Default: 5.")
     parser.add_argument("--repeats", type=int, default=5, help="calls of each. Default: 5.")
     parser.add_argument("--attacks", nargs="*", help="names. Default: all.")
     parser.add_argument("--others", action="store_true", help="compare with other toolkits.")
     parser.add_argument("--store", type=Path, help="file to write the rows to.")
     parser.add_argument("--baseline", type=Path, help="file of the rows to compare with.")
     arguments = parser.parse_args()
+    if arguments.baseline and not arguments.baseline.exists():
+        parser.error(f"there is no baseline {arguments.baseline}: write one with --store")
     print_versions()
     model, x, _, weights = network_and_images("cifar_resnet20_nat", arguments.rows)
     model, x = model.to(arguments.device), x.to(arguments.device)

@@ -115,8 +115,7 @@ class Successes:
     def __init__(self, whole: Problem, fallback: str) -> None:
         self.whole = whole
         self.fallback = fallback
-        self.x_adv = whole.x.clone()
-        self.candidates = whole.x.clone()
+        self.x_adv = self.candidates = whole.x  # until ``_entered`` makes a tensor of their own
         self.first = torch.full_like(whole.index, -1)
         self.held = Held(
             x=whole.x,
@@ -173,10 +172,10 @@ class Successes:
         """
         held, index = self.held, problem.index[done]
         self.first[index] = held.first[done]
-        self.candidates[index] = candidates[done]
+        self.candidates = self._entered(self.candidates, index, candidates[done])
         success = held.success.unsqueeze(1)[done]
-        fallback = end[done] if self.fallback == "last" else self.whole.x[index]
-        outcome = torch.where(success, held.x[done], fallback)
+        fallback = _chosen(end, done) if self.fallback == "last" else _chosen(self.whole.x, index)
+        outcome = torch.where(success, _chosen(held.x, done), fallback)
         if self.outcomes is not None:
             better = self.outcomes.enter(
                 self.number,
@@ -187,7 +186,15 @@ class Successes:
                 torch.where(held.success, held.losses, end_losses)[done],
             )
             outcome = torch.where(better.unsqueeze(1), outcome, self.x_adv[index])
-        self.x_adv[index] = outcome
+        self.x_adv = self._entered(self.x_adv, index, outcome)
+
+    def _entered(self, kept: Tensor, index: Tensor, rows: Tensor) -> Tensor:
+        """Return kept (N, D) with new rows at an index, in a tensor that is not the inputs."""
+        if len(index) == len(kept):
+            return rows
+        kept = kept.clone() if kept is self.whole.x else kept
+        kept[index] = rows
+        return kept
 
     def keep(self, rows: Tensor) -> None:
         """Keep the active rows at these positions."""
@@ -231,7 +238,14 @@ class Successes:
         success = found & whole.box.contains(whole.shaped(self.x_adv)) & inside
         # of a sound method only rounding can make a success outside
         lost = found & ~success
-        self.candidates = torch.where(lost.unsqueeze(1), self.x_adv, self.candidates)
+        # in place, once the tensor is not that of the inputs
+        out = None if self.candidates is whole.x else self.candidates
+        self.candidates = torch.where(lost.unsqueeze(1), self.x_adv, self.candidates, out=out)
         suspect = ~whole.contains(self.candidates)
         x_adv = torch.where((lost | suspect & ~found).unsqueeze(1), whole.x, self.x_adv)
         return x_adv, success | already, lengths, suspect
+
+
+def _chosen(rows: Tensor, places: Tensor) -> Tensor:
+    """Return the rows at these ascending places: the rows themselves if these are all."""
+    return rows if len(places) == len(rows) else rows[places]
