@@ -545,3 +545,61 @@ class TestLedger:
             assert bool(((rows >= 0) & (rows <= 1)).all())
             assert torch.equal(rows[:, mask == 0], x[:, mask == 0])
         assert bool((spy.rows[1] != x).any(1).all())
+
+
+class Steps(torch.nn.Module):
+    """Scores of the digits' network in steps, with gradients of zero."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        scores = self.network(x)
+        return (scores.detach() * 4).round() / 4 + 0 * scores
+
+
+def test_a_search_begins_where_gradients_lead_nowhere(digits, digits_net):
+    x, y = digits[0][:40], digits[1][:40]
+    common = {"eps": 0.25, "loss": "margin", "num_steps": 5, "seed": 0}
+    alone = auto_pgd(Steps(digits_net), x, y, **common)
+    searched = auto_pgd(Steps(digits_net), x, y, search_queries=150, **common)
+    assert int(searched.success.sum()) > int(alone.success.sum())
+    assert torch.equal(Steps(digits_net)(searched.x_adv).argmax(1) != y, searched.success)
+
+
+def test_a_search_is_charged_and_its_successes_cost_no_gradient(digits, digits_net):
+    x, y = digits[0][:40], digits[1][:40]
+    found = auto_pgd(digits_net, x, y, eps=0.1, num_steps=7, search_queries=30, seed=0)
+    kept = ~found.success
+    early = found.success & (found.queries <= 31)
+    assert bool(kept.any()) and bool(early.any())
+    assert set(found.queries[kept].tolist()) == {1 + 30 + 1 + 7}
+    assert set(found.gradients[kept].tolist()) == {7}
+    assert not bool(found.gradients[early].any())
+
+
+def test_a_search_does_not_depend_on_other_samples(digits, digits_net):
+    x, y = digits[0][:12], digits[1][:12]
+    common = {"eps": 0.1, "num_steps": 4, "search_queries": 20, "seed": 0, "pad_rows": 8}
+    whole = auto_pgd(digits_net, x, y, **common)
+    order = torch.arange(11, -1, -1)
+    turned = auto_pgd(digits_net, x[order], y[order], batch_size=5, **common)
+    assert torch.equal(whole.x_adv, turned.x_adv[order])
+    assert torch.equal(whole.queries, turned.queries[order])
+
+
+def test_l1_has_no_search(digits, digits_net):
+    x, y = digits[0][:6], digits[1][:6]
+    common = {"eps": 1.0, "norm": "l1", "num_steps": 5, "seed": 0}
+    plain = auto_pgd(digits_net, x, y, **common)
+    searched = auto_pgd(digits_net, x, y, search_queries=20, **common)
+    assert torch.equal(plain.x_adv, searched.x_adv)
+
+
+@pytest.mark.parametrize("given", [{"num_targets": 3}, {"num_restarts": 2}, {"search_queries": -1}])
+def test_a_search_has_one_ascent(digits, digits_net, given):
+    with pytest.raises(ValueError, match="search_queries"):
+        auto_pgd(
+            digits_net, digits[0][:2], digits[1][:2], eps=0.1, **{"search_queries": 10, **given}
+        )

@@ -206,6 +206,7 @@ class AutoPGD(FunctionAttack):
         "target_ranking",
         "malt_candidates",
         "nb_random_init",
+        "search_queries",
         "keep_samples",
         "targeted",
         "loss",
@@ -243,6 +244,7 @@ class AutoPGD(FunctionAttack):
         target_ranking: str | None = None,
         malt_candidates: int = 100,
         nb_random_init: int = 1,
+        search_queries: int = 0,
         keep_samples: bool = False,
         targeted: bool = False,
         loss: str | Loss | None = None,
@@ -279,6 +281,10 @@ class AutoPGD(FunctionAttack):
                 ``nb_random_init=1``. Of a phase the best outcome of each sample counts: a success
                 before a failure, then the higher loss. A later phase, which ascends another loss,
                 wins over an earlier one with the same outcome. Default: 1.
+            search_queries: Q > 0 begins the ascent at the best point of a ``square`` search of the
+                same loss, of Q queries and with p = 0.8, at eta = eps / 2. It reaches samples that
+                no random start does, because the gradients around the input are small or mislead.
+                In L1, which has no such search, the start stays random. Default: 0, no search.
             keep_samples: True returns the end of each ascent in ``samples`` (R, N, *S), or (m R, N,
                 *S), phase by phase: the last iterate that succeeded, or the point of highest loss.
                 A sample that left early repeats its last end. Default: False.
@@ -312,6 +318,7 @@ class AutoPGD(FunctionAttack):
             target_ranking=target_ranking,
             malt_candidates=malt_candidates,
             nb_random_init=nb_random_init,
+            search_queries=search_queries,
             keep_samples=keep_samples,
             targeted=targeted,
             loss=loss,

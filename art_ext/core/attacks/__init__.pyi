@@ -179,6 +179,7 @@ def auto_pgd(
     max_queries: int | None = None,
     stop_on_success: bool = True,
     num_restarts: int = 1,
+    search_queries: int = 0,
     keep_samples: bool = False,
     targeted: bool = False,
     targets: Tensor | None = None,
@@ -249,6 +250,10 @@ def auto_pgd(
             ``num_restarts=1``. Of a phase the best outcome of each sample counts: a success before
             a failure, then the higher loss. A later phase, which ascends another loss, wins over an
             earlier one with the same outcome. Default: 1.
+        search_queries: Q > 0 begins the ascent at the best point of a ``square`` search of the same
+            loss, of Q queries and with p = 0.8, at eta = eps / 2. It reaches samples that no
+            random start does, because the gradients around the input are small or mislead. In L1,
+            which has no such search, the start stays random. Default: 0, no search.
         keep_samples: True returns the end of each ascent in ``samples`` (R, N, *S), or (m R, N,
             *S), phase by phase: the last iterate that succeeded, or the point of highest loss. A
             sample that left early repeats its last end. Default: False.
@@ -299,16 +304,16 @@ def auto_pgd(
         start and T iterates, each of which is at the same time the forward of the next gradient.
         Without a success these are ``T + 2`` queries and T gradients, or ``1 + m R (T + 1)`` and
         ``m R T`` with m targets and R restarts. MALT takes one query and ``min(C, K - 1)``
-        gradients more. Rows that are adversarial from the start take 1 and 0.
+        gradients more, a search Q queries. Rows that are adversarial from the start take 1 and 0.
 
     Raises:
         ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
             NaN, a label has no column in the outputs, the model has no gradient, or targets to
-            reach come together with ``num_targets``.
+            reach, or a search, come together with ``num_targets``.
         TypeError: if x is not a floating point tensor.
 
     Differences from the paper:
-        Starts are uniform in the ball, in L1 too, where the second paper begins in larger balls.
+        The search is not part of it. Starts are uniform in the ball, in L1 too, where the second paper begins in larger balls.
         Among the largest entries only coordinates count that the box lets move. The margin that
         ``num_targets`` ascends is not divided by a difference of other scores, as the first paper's
         targeted loss is.

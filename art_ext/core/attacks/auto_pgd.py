@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from art_ext.core.attacks._searched import Searched
 from art_ext.core.attacks.engine.fixed_radius import FixedRadius
 from art_ext.core.attacks.engine.method import Answers, Method
 from art_ext.core.attacks.engine.options import FixedRadiusOptions
@@ -20,6 +21,7 @@ from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.engine.successes import check_restarts
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
+from art_ext.core.attacks.square import METHODS, Layout
 from art_ext.core.checks import check_count
 from art_ext.core.geometry import project_l1_box, unit
 from art_ext.core.keywords import public
@@ -27,6 +29,9 @@ from art_ext.core.losses import Loss
 from art_ext.core.oracle import Model
 from art_ext.core.result import AttackResult
 
+FIRST_LENGTH = 2.0  # eta, in eps
+SEARCHED_LENGTH = 0.5  # the same, from the best point of a search
+SEARCHED_SHARE = 0.8  # p of the search's first window, as AutoAttack has it
 MOMENTUM = 0.25  # share of the last move that is repeated: 1 - alpha
 RHO = 0.75  # fewer ascents than this share of the steps since the last checkpoint halve the step
 # in L1, shares of all coordinates, then of those that have moved
@@ -83,14 +88,22 @@ class AutoPgd(Method[AutoPgdState]):
         num_steps: T.
         num_restarts: ascents of each phase.
         rivals: the other classes to attack in turn. None ascends one loss.
+        length: the first eta, in eps.
     """
 
     starts_at_input = False
 
-    def __init__(self, num_steps: int, num_restarts: int, rivals: Rivals | None = None) -> None:
+    def __init__(
+        self,
+        num_steps: int,
+        num_restarts: int = 1,
+        rivals: Rivals | None = None,
+        length: float = FIRST_LENGTH,
+    ) -> None:
         self.num_steps = num_steps
         self.num_restarts = num_restarts
         self.rivals = rivals
+        self.length = length
         self.checkpoints = checkpoints(num_steps)
 
     def see_clean(self, problem: Problem, outputs: Tensor, owner: Tensor) -> None:
@@ -204,7 +217,7 @@ class AutoPgd(Method[AutoPgdState]):
         return state.best, state.best_loss
 
     def _first_length(self, problem: Problem, like: Tensor) -> Tensor:
-        return torch.full_like(like, 2 * problem.radius)
+        return torch.full_like(like, self.length * problem.radius)
 
 
 class SparseAutoPgd(AutoPgd):
@@ -261,6 +274,7 @@ def auto_pgd(
     max_queries: int | None = None,
     stop_on_success: bool = True,
     num_restarts: int = 1,
+    search_queries: int = 0,
     keep_samples: bool = False,
     **options: Any,
 ) -> AttackResult:
@@ -305,6 +319,10 @@ def auto_pgd(
             ``num_restarts=1``. Of a phase the best outcome of each sample counts: a success before
             a failure, then the higher loss. A later phase, which ascends another loss, wins over an
             earlier one with the same outcome. Default: 1.
+        search_queries: Q > 0 begins the ascent at the best point of a ``square`` search of the same
+            loss, of Q queries and with p = 0.8, at eta = eps / 2. It reaches samples that no
+            random start does, because the gradients around the input are small or mislead. In L1,
+            which has no such search, the start stays random. Default: 0, no search.
         keep_samples: True returns the end of each ascent in ``samples`` (R, N, *S), or (m R, N,
             *S), phase by phase: the last iterate that succeeded, or the point of highest loss. A
             sample that left early repeats its last end. Default: False.
@@ -316,16 +334,16 @@ def auto_pgd(
         start and T iterates, each of which is at the same time the forward of the next gradient.
         Without a success these are ``T + 2`` queries and T gradients, or ``1 + m R (T + 1)`` and
         ``m R T`` with m targets and R restarts. MALT takes one query and ``min(C, K - 1)``
-        gradients more. Rows that are adversarial from the start take 1 and 0.
+        gradients more, a search Q queries. Rows that are adversarial from the start take 1 and 0.
 
     Raises:
         ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
             NaN, a label has no column in the outputs, the model has no gradient, or targets to
-            reach come together with ``num_targets``.
+            reach, or a search, come together with ``num_targets``.
         TypeError: if x is not a floating point tensor.
 
     Differences from the paper:
-        Starts are uniform in the ball, in L1 too, where the second paper begins in larger balls.
+        The search is not part of it. Starts are uniform in the ball, in L1 too, where the second paper begins in larger balls.
         Among the largest entries only coordinates count that the box lets move. The margin that
         ``num_targets`` ascends is not divided by a difference of other scores, as the first paper's
         targeted loss is.
@@ -341,6 +359,7 @@ def auto_pgd(
     check_count("num_steps", num_steps)
     check_count("num_targets", num_targets, least=0)
     check_restarts(num_restarts)
+    _check_search(search_queries, num_targets, num_restarts)
     rivals = None
     if num_targets:
         _check_targets(num_targets, options)
@@ -361,9 +380,26 @@ def auto_pgd(
         max_queries=max_queries,
         **options,
     )
-    kind = SparseAutoPgd if norm == "l1" else AutoPgd
-    method = kind(num_steps, num_restarts, rivals)
+    method: Method[Any]
+    if norm == "l1":
+        method = SparseAutoPgd(num_steps, num_restarts, rivals)
+    elif search_queries:
+        search = METHODS[norm](
+            layout=Layout.of(x.shape[1:]), p_init=SEARCHED_SHARE, max_queries=search_queries + 1
+        )
+        method = Searched(search, AutoPgd(num_steps, length=SEARCHED_LENGTH))
+    else:
+        method = AutoPgd(num_steps, num_restarts, rivals)
     return driver.run(method, num_restarts=num_restarts, keep_ends=keep_samples)
+
+
+def _check_search(search_queries: int, num_targets: int, num_restarts: int) -> None:
+    check_count("search_queries", search_queries, least=0)
+    if search_queries and (num_targets or num_restarts > 1):
+        raise ValueError(
+            "search_queries needs num_targets=0 and num_restarts=1, because one ascent follows the"
+            f" search, got num_targets={num_targets} and num_restarts={num_restarts}"
+        )
 
 
 def _check_targets(num_targets: int, options: dict[str, Any]) -> None:
