@@ -573,7 +573,8 @@ def test_a_search_is_charged_and_its_successes_cost_no_gradient(digits, digits_n
     found = auto_pgd(digits_net, x, y, eps=0.1, num_steps=7, search_queries=30, seed=0)
     kept = ~found.success
     early = found.success & (found.queries <= 31)
-    assert bool(kept.any()) and bool(early.any())
+    assert bool(kept.any())
+    assert bool(early.any())
     assert set(found.queries[kept].tolist()) == {1 + 30 + 1 + 7}
     assert set(found.gradients[kept].tolist()) == {7}
     assert not bool(found.gradients[early].any())
@@ -602,4 +603,51 @@ def test_a_search_has_one_ascent(digits, digits_net, given):
     with pytest.raises(ValueError, match="search_queries"):
         auto_pgd(
             digits_net, digits[0][:2], digits[1][:2], eps=0.1, **{"search_queries": 10, **given}
+        )
+
+
+def test_a_survey_gives_the_steps_to_the_nearest_target(digits, digits_net):
+    x, y = digits[0][:60], digits[1][:60]
+    common = {"eps": 0.12, "num_targets": 9, "num_steps": 40, "seed": 0}
+    whole = auto_pgd(digits_net, x, y, **common)
+    short = auto_pgd(digits_net, x, y, **{**common, "num_steps": 8})
+    found = auto_pgd(digits_net, x, y, survey_steps=8, **common)
+    kept = ~found.success
+    assert set(found.queries[kept].tolist()) == {1 + 9 * 9 + 41}
+    assert set(found.gradients[kept].tolist()) == {9 * 8 + 40}
+    assert bool(found.success[short.success].all())  # it begins with the same ascents
+    assert int(found.success.sum()) >= int(whole.success.sum()) - 1
+
+
+def test_a_survey_of_a_linear_model_chooses_the_nearest_class():
+    # leads over class 0 within the ball: at most -0.6, 0.04 and -0.36
+    weight = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.9, 0.1], [0.0, -0.2]])
+    x = torch.full((1, 2), 0.5)
+    found = auto_pgd(
+        lambda rows: rows @ weight.T,
+        x,
+        torch.zeros(1, dtype=torch.int64),
+        eps=0.2,
+        num_targets=3,
+        survey_steps=3,
+        num_steps=5,
+        seed=0,
+        stop_on_success=False,
+        keep_samples=True,
+    )
+    assert len(found.samples) == 4
+    assert bool(found.success)
+    last = found.samples[-1] @ weight.T
+    assert float(last[0, 2] - last[0, 0]) == pytest.approx(0.04, abs=1e-4)
+
+
+@pytest.mark.parametrize("given", [{"num_targets": 0}, {"num_restarts": 2}, {"survey_steps": -1}])
+def test_a_survey_has_one_long_ascent(digits, digits_net, given):
+    with pytest.raises(ValueError, match="survey_steps"):
+        auto_pgd(
+            digits_net,
+            digits[0][:2],
+            digits[1][:2],
+            eps=0.1,
+            **{"survey_steps": 3, "num_targets": 2, **given},
         )

@@ -206,6 +206,7 @@ class AutoPGD(FunctionAttack):
         "target_ranking",
         "malt_candidates",
         "nb_random_init",
+        "survey_steps",
         "search_queries",
         "keep_samples",
         "targeted",
@@ -244,6 +245,7 @@ class AutoPGD(FunctionAttack):
         target_ranking: str | None = None,
         malt_candidates: int = 100,
         nb_random_init: int = 1,
+        survey_steps: int = 0,
         search_queries: int = 0,
         keep_samples: bool = False,
         targeted: bool = False,
@@ -281,6 +283,8 @@ class AutoPGD(FunctionAttack):
                 ``nb_random_init=1``. Of a phase the best outcome of each sample counts: a success
                 before a failure, then the higher loss. A later phase, which ascends another loss,
                 wins over an earlier one with the same outcome. Default: 1.
+            survey_steps: S > 0 gives each of the m targets S steps only, and T steps to the one
+                that came nearest, by the loss. Default: 0, T steps for each target.
             search_queries: Q > 0 begins the ascent at the best point of a ``square`` search of the
                 same loss, of Q queries and with p = 0.8, at eta = eps / 2. It reaches samples that
                 no random start does, because the gradients around the input are small or mislead.
@@ -318,6 +322,7 @@ class AutoPGD(FunctionAttack):
             target_ranking=target_ranking,
             malt_candidates=malt_candidates,
             nb_random_init=nb_random_init,
+            survey_steps=survey_steps,
             search_queries=search_queries,
             keep_samples=keep_samples,
             targeted=targeted,

@@ -179,6 +179,7 @@ def auto_pgd(
     max_queries: int | None = None,
     stop_on_success: bool = True,
     num_restarts: int = 1,
+    survey_steps: int = 0,
     search_queries: int = 0,
     keep_samples: bool = False,
     targeted: bool = False,
@@ -250,6 +251,8 @@ def auto_pgd(
             ``num_restarts=1``. Of a phase the best outcome of each sample counts: a success before
             a failure, then the higher loss. A later phase, which ascends another loss, wins over an
             earlier one with the same outcome. Default: 1.
+        survey_steps: S > 0 gives each of the m targets S steps only, and T steps to the one that
+            came nearest, by the loss. Default: 0, T steps for each target.
         search_queries: Q > 0 begins the ascent at the best point of a ``square`` search of the same
             loss, of Q queries and with p = 0.8, at eta = eps / 2. It reaches samples that no
             random start does, because the gradients around the input are small or mislead. In L1,
@@ -303,8 +306,9 @@ def auto_pgd(
         An ``AttackResult``. A query is one row forward: the clean check, and in each phase the
         start and T iterates, each of which is at the same time the forward of the next gradient.
         Without a success these are ``T + 2`` queries and T gradients, or ``1 + m R (T + 1)`` and
-        ``m R T`` with m targets and R restarts. MALT takes one query and ``min(C, K - 1)``
-        gradients more, a search Q queries. Rows that are adversarial from the start take 1 and 0.
+        ``m R T`` with m targets and R restarts. A survey takes ``1 + m (S + 1) + T + 1``
+        queries and ``m S + T`` gradients. MALT takes one query and ``min(C, K - 1)`` gradients
+        more, a search Q queries. Rows that are adversarial from the start take 1 and 0.
 
     Raises:
         ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
@@ -313,10 +317,10 @@ def auto_pgd(
         TypeError: if x is not a floating point tensor.
 
     Differences from the paper:
-        The search is not part of it. Starts are uniform in the ball, in L1 too, where the second paper begins in larger balls.
-        Among the largest entries only coordinates count that the box lets move. The margin that
-        ``num_targets`` ascends is not divided by a difference of other scores, as the first paper's
-        targeted loss is.
+        Survey and search are not part of it. Starts are uniform in the ball, in L1 too, where the
+        second paper begins in larger balls. Among the largest entries only coordinates count that
+        the box lets move. The margin that ``num_targets`` ascends is not divided by a difference of
+        other scores, as the first paper's targeted loss is.
 
     References:
         Croce, Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from art_ext.core.attacks._searched import Searched
 from art_ext.core.attacks.engine.fixed_radius import FixedRadius
 from art_ext.core.attacks.engine.method import Answers, Method
 from art_ext.core.attacks.engine.options import FixedRadiusOptions
 from art_ext.core.attacks.engine.planning import PlannedRows
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.rivals import Rivals
+from art_ext.core.attacks.engine.stages import Searched, Surveyed
 from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.engine.successes import check_restarts
 from art_ext.core.attacks.hosts import Shell
@@ -274,6 +274,7 @@ def auto_pgd(
     max_queries: int | None = None,
     stop_on_success: bool = True,
     num_restarts: int = 1,
+    survey_steps: int = 0,
     search_queries: int = 0,
     keep_samples: bool = False,
     **options: Any,
@@ -319,6 +320,8 @@ def auto_pgd(
             ``num_restarts=1``. Of a phase the best outcome of each sample counts: a success before
             a failure, then the higher loss. A later phase, which ascends another loss, wins over an
             earlier one with the same outcome. Default: 1.
+        survey_steps: S > 0 gives each of the m targets S steps only, and T steps to the one that
+            came nearest, by the loss. Default: 0, T steps for each target.
         search_queries: Q > 0 begins the ascent at the best point of a ``square`` search of the same
             loss, of Q queries and with p = 0.8, at eta = eps / 2. It reaches samples that no
             random start does, because the gradients around the input are small or mislead. In L1,
@@ -333,8 +336,9 @@ def auto_pgd(
         An ``AttackResult``. A query is one row forward: the clean check, and in each phase the
         start and T iterates, each of which is at the same time the forward of the next gradient.
         Without a success these are ``T + 2`` queries and T gradients, or ``1 + m R (T + 1)`` and
-        ``m R T`` with m targets and R restarts. MALT takes one query and ``min(C, K - 1)``
-        gradients more, a search Q queries. Rows that are adversarial from the start take 1 and 0.
+        ``m R T`` with m targets and R restarts. A survey takes ``1 + m (S + 1) + T + 1``
+        queries and ``m S + T`` gradients. MALT takes one query and ``min(C, K - 1)`` gradients
+        more, a search Q queries. Rows that are adversarial from the start take 1 and 0.
 
     Raises:
         ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
@@ -343,10 +347,10 @@ def auto_pgd(
         TypeError: if x is not a floating point tensor.
 
     Differences from the paper:
-        The search is not part of it. Starts are uniform in the ball, in L1 too, where the second paper begins in larger balls.
-        Among the largest entries only coordinates count that the box lets move. The margin that
-        ``num_targets`` ascends is not divided by a difference of other scores, as the first paper's
-        targeted loss is.
+        Survey and search are not part of it. Starts are uniform in the ball, in L1 too, where the
+        second paper begins in larger balls. Among the largest entries only coordinates count that
+        the box lets move. The margin that ``num_targets`` ascends is not divided by a difference of
+        other scores, as the first paper's targeted loss is.
 
     References:
         Croce, Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
@@ -359,7 +363,7 @@ def auto_pgd(
     check_count("num_steps", num_steps)
     check_count("num_targets", num_targets, least=0)
     check_restarts(num_restarts)
-    _check_search(search_queries, num_targets, num_restarts)
+    _check_stages(survey_steps, search_queries, num_targets, num_restarts)
     rivals = None
     if num_targets:
         _check_targets(num_targets, options)
@@ -380,25 +384,45 @@ def auto_pgd(
         max_queries=max_queries,
         **options,
     )
-    method: Method[Any]
-    if norm == "l1":
-        method = SparseAutoPgd(num_steps, num_restarts, rivals)
-    elif search_queries:
-        search = METHODS[norm](
-            layout=Layout.of(x.shape[1:]), p_init=SEARCHED_SHARE, max_queries=search_queries + 1
-        )
-        method = Searched(search, AutoPgd(num_steps, length=SEARCHED_LENGTH))
-    else:
-        method = AutoPgd(num_steps, num_restarts, rivals)
+    method = _method(x, norm, num_steps, num_restarts, rivals, survey_steps, search_queries)
     return driver.run(method, num_restarts=num_restarts, keep_ends=keep_samples)
 
 
-def _check_search(search_queries: int, num_targets: int, num_restarts: int) -> None:
+def _method(
+    x: Tensor,
+    norm: str,
+    num_steps: int,
+    num_restarts: int,
+    rivals: Rivals | None,
+    survey_steps: int,
+    search_queries: int,
+) -> Method[Any]:
+    kind = SparseAutoPgd if norm == "l1" else AutoPgd
+    if survey_steps and rivals is not None:
+        return Surveyed(kind(survey_steps, rivals=rivals), kind(num_steps), rivals)
+    if search_queries and norm in METHODS:
+        search = METHODS[norm](
+            layout=Layout.of(x.shape[1:]), p_init=SEARCHED_SHARE, max_queries=search_queries + 1
+        )
+        return Searched(search, AutoPgd(num_steps, length=SEARCHED_LENGTH))
+    return kind(num_steps, num_restarts, rivals)
+
+
+def _check_stages(
+    survey_steps: int, search_queries: int, num_targets: int, num_restarts: int
+) -> None:
+    check_count("survey_steps", survey_steps, least=0)
     check_count("search_queries", search_queries, least=0)
+    given = f"got num_targets={num_targets} and num_restarts={num_restarts}"
+    if survey_steps and (not num_targets or num_restarts > 1):
+        raise ValueError(
+            "survey_steps needs num_targets >= 1 and num_restarts=1, because one long ascent"
+            f" follows the short ones, {given}"
+        )
     if search_queries and (num_targets or num_restarts > 1):
         raise ValueError(
             "search_queries needs num_targets=0 and num_restarts=1, because one ascent follows the"
-            f" search, got num_targets={num_targets} and num_restarts={num_restarts}"
+            f" search, {given}"
         )
 
 
