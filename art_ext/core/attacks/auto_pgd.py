@@ -223,7 +223,7 @@ class AutoPgd(Method[AutoPgdState]):
 class SparseAutoPgd(AutoPgd):
     """Ascents in L1."""
 
-    def __init__(self, num_steps: int, num_restarts: int, rivals: Rivals | None = None) -> None:
+    def __init__(self, num_steps: int, num_restarts: int = 1, rivals: Rivals | None = None) -> None:
         super().__init__(num_steps, num_restarts, rivals)
         interval = max(num_steps // 25, 1)
         self.checkpoints = list(range(interval, num_steps + 1, interval))
