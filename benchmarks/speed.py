@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_forgets
+from torch.utils._pytree import tree_leaves
 
 from art_ext.benchmarks.common import network_and_images, print_versions, spread
 from art_ext.core.attacks import registry
@@ -172,7 +172,7 @@ class Counter(TorchDispatchMode):
         self.operations += 1
         self.waits += function._schema.name.removeprefix("aten::") in WAITS
         out = function(*args, **kwargs or {})
-        for one in tree_forgets(out):
+        for one in tree_leaves(out):
             if isinstance(one, Tensor):
                 self._enter(one.untyped_storage())
         return out
