@@ -275,7 +275,7 @@ def _panels(specs: Sequence[AttackSpec], prefix: str) -> str:
             (
                 f"`{panel.name if PANELS[panel.name] is panel else panel.full_name}`",
                 panel.version,
-                panel.mode,
+                panel.mode if panel.draws is None else f"{panel.mode}, {panel.draws} draws",
                 ", ".join(dict.fromkeys(spec.access for _, spec in members)),
                 ", ".join(norms),
                 f"not {', '.join(without)}" if without else "yes",

@@ -229,6 +229,7 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
         mode=config.mode,
         attack_args=config.attack_args,
         targeted=config.targeted,
+        draws=config.draws,
         max_queries=config.max_queries,
         norm=config.norm,
         stop_on_success=config.stop_on_success,

@@ -59,8 +59,9 @@ class EvaluationConfig(DataOptions):
     )
     panel: str | None = option(
         None,
-        "Instead of attacks, a panel: quick, standard (comparable to AutoAttack), black-box, paper,"
-        " or a TOML file. A name alone is the newest version, standard-2026.11 a certain one.",
+        "Instead of attacks, a panel: quick, standard (comparable to AutoAttack), black-box, rand"
+        " (for models whose answers are random), paper, or a TOML file. A name alone is the newest"
+        " version, standard-2026.11 a certain one.",
     )
     mode: str | None = option(
         None,
@@ -71,6 +72,12 @@ class EvaluationConfig(DataOptions):
     )
     attack_args: Mapping[str, Mapping[str, Any]] = option(
         dict, "Arguments of the attacks: name.key=value,name.key=value.", of=("attacks", "panel")
+    )
+    draws: int | None = option(
+        None,
+        "For models whose answers are random: attack the average over so many calls, and confirm"
+        " each success by fresh ones. By default the panel's own number (rand: 10), or none.",
+        range=">= 1",
     )
     targeted: str | int | None = option(None, "Targets: random, least-likely, or one class index.")
     eps: tuple[float, ...] = option(

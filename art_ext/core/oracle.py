@@ -77,6 +77,8 @@ class LabelOracle:
         ValueError: if an argument is out of range.
     """
 
+    begins_draws = True  # of an ``Expectation`` with a seed
+
     def __init__(
         self,
         model: Model,
@@ -145,7 +147,7 @@ class LabelOracle:
             stack.enter_context(describing(lambda: self.passes.described(self.ids)))
             if self.inspector is not None and self.inspector.tap is not None:
                 stack.enter_context(self.inspector.tap)
-            if self._expectation is not None:
+            if self._expectation is not None and self.begins_draws:
                 self._expectation.restart()
             self._entered = stack.pop_all()
         return self

@@ -146,6 +146,8 @@ def probe_model(
 class _AnsweringOracle(LabelOracle):
     """Oracle of scores and labels alike."""
 
+    begins_draws = False  # repeated draws would look deterministic
+
     def answers(self, rows: Tensor, index: Tensor) -> Tensor:
         """Return (R, classes) scores or (R,) labels of rows (R, *S), for one query each."""
         self.ledger.charge(index)

@@ -19,6 +19,7 @@ class Finding:
             ``"randomised"``, ``"batch-dependent"``, ``"probabilities"``, ``"zero-gradients"``,
             ``"range"``, ``"training-mode"``, ``"eps-unit"``, ``"few-iterations"``,
             ``"outside"``, ``"model-changed"``, ``"not-attacked"``, ``"not-checked"``,
+            ``"deterministic"``,
             ``"autoattack:<flag>"`` or, of detectors, heads and members,
             ``"no-adaptive-attack"``, ``"few-calibration-images"``, ``"calibrated-on-attacked"``,
             ``"false-positive-rate"``, ``"aware-weaker"`` or ``"few-transfer-images"``.

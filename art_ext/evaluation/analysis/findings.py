@@ -75,7 +75,8 @@ def findings(records: Blocks | pd.DataFrame, run: Mapping[str, Any], facts: Fact
     found += _by_access(blocks, run, ids, facts)
     found += _not_attacked(blocks, ids)
     for model, parts in facts.items():
-        found += _of_model(model, [part for part in parts if "samples" in part], ids)
+        draws = run["settings"].get("draws")
+        found += _of_model(model, [part for part in parts if "samples" in part], ids, draws)
         found += _flags(model, parts)
         found += _outside(model, parts, ids)
     probed = [part for parts in facts.values() for part in parts if "samples" in part]
@@ -252,7 +253,8 @@ def _missed(
 _UNSTEADY = {
     "randomised": (
         "the same samples, evaluated twice, got different answers: attacks must average over the"
-        " randomness (EoT), and results of RayS, ZOO and other black-box attacks do not hold"
+        " randomness (EoT), and results of RayS, ZOO and other black-box attacks do not hold. Run"
+        " --panel rand, or --draws 10 with any attack"
     ),
     "batch-dependent": (
         "the answers change with the other samples of a batch, as with BatchNorm without running"
@@ -262,8 +264,27 @@ _UNSTEADY = {
 }
 
 
-def _of_model(model: str, parts: Sequence[Mapping[str, Any]], ids: pd.Series) -> list[Finding]:
-    """Return findings of the probes of one model's chunks."""
+def _averaged(model: str, changed: int, repeated: int, draws: int) -> list[Finding]:
+    """Return the finding on a model that was attacked by the average over draws."""
+    if changed:
+        message = (
+            f"the answers change by chance, and the attacks averaged {draws} draws of them: another"
+            " seed may give slightly other numbers"
+        )
+        return [_counted("randomised", model, message, changed, repeated, level="info")]
+    message = (
+        f"the averages over {draws} draws did not change when they were drawn again: the model"
+        " seems deterministic, at least in eval mode, and needs no draws"
+    )
+    return [Finding("deterministic", model, None, None, message, level="info")]
+
+
+def _of_model(
+    model: str, parts: Sequence[Mapping[str, Any]], ids: pd.Series, draws: int | None
+) -> list[Finding]:
+    """Return findings of the probes of one model's chunks, of answers averaged over draws if these
+    are given.
+    """
     found = []
     repeated = sum(part["repeated"] for part in parts)
     if any(part.get("not_checked") for part in parts):
@@ -275,7 +296,9 @@ def _of_model(model: str, parts: Sequence[Mapping[str, Any]], ids: pd.Series) ->
     for kind, message in _UNSTEADY.items():
         fact = kind.replace("-", "_")
         changed = [index for part in parts for index in part.get(fact, ())]
-        if changed:
+        if kind == "randomised" and draws is not None and repeated:
+            found += _averaged(model, len(changed), repeated, draws)
+        elif changed:
             place = _placed(changed, ids)
             found.append(_counted(kind, model, message, len(changed), repeated, **place))
     unequal = sum(part.get("unnormalised", 0) for part in parts)

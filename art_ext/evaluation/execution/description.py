@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from art_ext import __version__
+from art_ext.core.expectation import VERIFICATION_DRAWS
 from art_ext.core.wording import counted, radius
 from art_ext.data import LazyDataset, Samples
 from art_ext.evaluation.analysis.blocks import NORMS
@@ -43,7 +44,7 @@ def describe(
     return {
         "arguments": dict(arguments),
         "identity": {**identity_of_job(job), **_own_files(job), "art-ext": __version__},
-        "settings": asdict(job.settings),
+        "settings": job.settings.recorded(),
         "panel": {**panel, "mode": job.mode},
         "data": {
             "name": job.data.name,
@@ -239,6 +240,13 @@ def _given(mode: str, settings: Settings) -> str:
     )
 
 
+def _expectation(draws: int) -> str:
+    return (
+        f"Each answer is the average over {counted(draws, 'draw')} of the model, which counts as"
+        f" one query. A success is confirmed by more than half of {VERIFICATION_DRAWS} fresh draws."
+    )
+
+
 def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: str) -> list[str]:
     """Return the protocol of a run, one or two sentences per entry."""
     lower, upper = settings.clip_values
@@ -257,6 +265,7 @@ def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: s
             "A sample counts as a success if the very tensor that the model misclassified lies in"
             " the box and within eps + 1e-6 of the input, measured in float64."
         ),
+        *(() if settings.draws is None else (_expectation(settings.draws),)),
         *(() if settings.targeted is None else _TARGETED),
         *((_CASCADE if mode == "cascade" else _INDEPENDENT,) if len(panel) > 1 else ()),
         *(attack.about for attack in panel),

@@ -128,6 +128,7 @@ class Blueprint:
                 f" Dataset, got {' and '.join(type(part).__name__ for part in parts) or 'nothing'}"
             )
         models, data = built
+        models = self.settings.expected(models)
         generator = None if self.generator is None else self.generator.load()
         resources = resources_of(generator, data)
         return Job(

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -133,6 +132,7 @@ def evaluate(
     amp: bool = False,
     channels_last: bool = False,
     compile: bool = False,
+    draws: int | None = None,
 ) -> Outcome:
     """Attack every model with every attack, and write records, table, plots and report into a
     folder.
@@ -157,8 +157,8 @@ def evaluate(
             external attacks such as ``torchattacks:CLASS``, or ``Attack`` objects. None and no
             panel takes RayS. Names of attacks and panels ignore case.
         panel: instead of attacks, a built-in panel (``"quick"``, ``"standard"``, ``"black-box"``,
-            ``"paper"``) in its newest version, one of its versions (``"standard-2026.11"``), a TOML
-            file, or a ``Panel``.
+            ``"rand"``, ``"paper"``) in its newest version, one of its versions
+            (``"standard-2026.11"``), a TOML file, or a ``Panel``.
         mode: ``"cascade"``: each attack is given only the correctly classified samples without a
             success of an earlier attack within eps. ``"independent"``: each is given all. None
             takes the panel's own mode, and ``"independent"`` for attacks.
@@ -231,6 +231,10 @@ def evaluate(
             Results change by rounding.
         compile: True calls networks through ``torch.compile``, in our attacks. Results change by
             rounding.
+        draws: for models whose answers are random: attack the average over so many calls, as
+            ``art_ext.core.Expectation`` does with this seed, and count successes that most of its
+            verification draws confirm. None: the number of the panel, which only ``"rand"`` has,
+            and else the models as they are.
 
     Raises:
         ValueError: for invalid arguments, samples outside the box, labels beyond the model's width,
@@ -299,6 +303,7 @@ def evaluate(
         amp=amp,
         channels_last=channels_last,
         compile=compile,
+        draws=panel.draws if draws is None and panel is not None else draws,
     )
     _check(named, data, panel_attacks, settings)
     nothing = torch.zeros(0, *data.shape)
@@ -313,7 +318,21 @@ def evaluate(
     if detection is not None:
         panel_attacks = in_forms(panel_attacks, adaptive)
     _check_names(panel_attacks)
-    job = Job(named, data, panel_attacks, settings, mode, save_images, detection, resources)
+    if settings.draws is not None and (detection is not None or ensembles):
+        raise ValueError(
+            "detectors and members need models that are attacked as they are, got"
+            f" draws={settings.draws}: evaluate them in runs of their own"
+        )
+    job = Job(
+        settings.expected(named),
+        data,
+        panel_attacks,
+        settings,
+        mode,
+        save_images,
+        detection,
+        resources,
+    )
     check_services(job, crew is not None)
     fitting = Fitting(
         fpr,
@@ -338,7 +357,7 @@ def evaluate(
         "attack_args": {
             attack.name: dict(attack.arguments) for attack in panel_attacks if attack.arguments
         },
-        **asdict(settings),
+        **settings.recorded(),
         "seed": seed,
         "save_images": save_images,
         **({} if detection is None else fitting.told(planned)),

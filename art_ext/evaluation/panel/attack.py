@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -13,12 +13,14 @@ from torch import Tensor
 from art_ext.core.attacks import registry
 from art_ext.core.checks import check_choice, check_count, check_flag
 from art_ext.core.detection import Detector
+from art_ext.core.expectation import Expectation
 from art_ext.core.geometry import Box, check_ball, norm_name
 from art_ext.core.networks import usable_device
 from art_ext.core.oracle import Model
 from art_ext.core.outputs import OUTPUTS
 from art_ext.core.result import AttackResult, Callback, Progress
 from art_ext.evaluation.panel.resources import NO_RESOURCES, Resources
+from art_ext.models.remote import RemoteClassifier
 
 # the settings that every function takes that calls the model
 MODEL_SETTINGS = ("outputs", "batch_size", "clip_values", "device")
@@ -52,6 +54,8 @@ class Settings:
         amp: True for gradients in bfloat16, with each success verified in float32.
         channels_last: True for images and convolution weights in channels-last memory.
         compile: True for networks behind ``torch.compile``.
+        draws: calls of a randomised model that each answer averages. None: models answer as they
+            are.
     """
 
     eps: tuple[float, ...]
@@ -67,6 +71,7 @@ class Settings:
     amp: bool = False
     channels_last: bool = False
     compile: bool = False
+    draws: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "norm", norm_name(self.norm))
@@ -74,6 +79,31 @@ class Settings:
     def keywords(self, *names: str) -> dict[str, Any]:
         """Return the settings of these names, for a function whose keywords have the same names."""
         return {name: getattr(self, name) for name in names}
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the settings for ``run.json``. Draws are left out where there are none."""
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name != "draws" or value is not None
+        }
+
+    def expected(self, models: Mapping[str, Model]) -> dict[str, Model]:
+        """Return the models that are attacked: with draws, the expectation of each.
+
+        Raises:
+            ValueError: for a service, which is charged for each draw.
+        """
+        if self.draws is None:
+            return dict(models)
+        for name, model in models.items():
+            if isinstance(model, RemoteClassifier):
+                raise ValueError(
+                    f"draws need a model of this process, and {name!r} is a service: leave draws"
+                    " and the panel rand out"
+                )
+        options: dict[str, Any] = {"outputs": self.outputs, "seed": self.seed}
+        return {name: Expectation(model, self.draws, **options) for name, model in models.items()}
 
     @property
     def model_keywords(self) -> dict[str, Any]:
@@ -97,6 +127,8 @@ class Settings:
         for eps in self.eps:
             check_ball(self.norm, eps, box)
         check_count("max_queries", self.max_queries)
+        if self.draws is not None:
+            check_count("draws", self.draws)
         check_count("batch_size", self.batch_size)
         for name in SPEED_SETTINGS:
             check_flag(name, getattr(self, name))

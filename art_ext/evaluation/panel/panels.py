@@ -3,6 +3,7 @@
 ::
 
     version = "2026.11"         # any text, which stands in the records. Default: none
+    draws = 10                  # for models whose answers are random. Default: none
     mode = "cascade"            # or "independent"
     [[attack]]
     attack = "auto_pgd"         # or "FILE.py:FUNCTION", "torchattacks:PGD", "autoattack"
@@ -23,7 +24,7 @@ from typing import Any
 from art_ext.configuration.parsing import read_toml, read_value
 from art_ext.configuration.places import Keys, place_of, placed
 from art_ext.core.attacks import registry
-from art_ext.core.checks import check_choice, nearest, same_name
+from art_ext.core.checks import check_choice, check_count, nearest, same_name
 from art_ext.evaluation.analysis.blocks import WORST_CASE
 from art_ext.evaluation.panel.attack import Attack
 from art_ext.evaluation.panel.members import find_attack
@@ -68,6 +69,8 @@ class Panel:
         file: TOML file that declares it, for errors. None: there is none.
         version: year and month in which its members were chosen, such as ``"2026.11"``, or any
             text. Empty: it has none.
+        draws: calls of the model that each answer averages, for models whose answers are random.
+            None: the model is attacked as it is.
     """
 
     name: str
@@ -75,10 +78,13 @@ class Panel:
     members: tuple[Member, ...]
     file: Path | None = field(default=None, compare=False)
     version: str = ""
+    draws: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, MODES)
         _check_members(self.members)
+        if self.draws is not None:
+            check_count("draws", self.draws)
 
     @property
     def full_name(self) -> str:
@@ -262,6 +268,19 @@ _BUILT_IN = (
         ),
         version="2026.11",
     ),
+    # for models whose answers are random: two losses of an ascent on their average
+    Panel(
+        "rand",
+        "cascade",
+        (
+            Member(
+                "auto_pgd", {"loss": "probability_margin", "num_steps": 50}, "auto_pgd_probability"
+            ),
+            Member("auto_pgd", {"loss": "ce", "num_steps": 50}, "auto_pgd_ce"),
+        ),
+        version="2026.11",
+        draws=10,
+    ),
     # the attacks of the papers with the papers' settings, each on all samples
     Panel(
         "paper",
@@ -373,7 +392,7 @@ def resolve_panel(panel: str | os.PathLike[str] | Panel) -> Panel:
 
 def _declared(path: Path) -> Panel:
     declared = read_toml(path)
-    _known(path, declared, ("name", "version", "mode", "attack"))
+    _known(path, declared, ("name", "version", "mode", "draws", "attack"))
     entries = declared.get("attack")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError(f"{place_of(path, 'attack')}: attacks must be listed as [[attack]] tables")
@@ -404,6 +423,7 @@ def _declared(path: Path) -> Panel:
             tuple(members),
             path,
             str(declared.get("version", "")),
+            declared.get("draws"),
         )
 
 
