@@ -23,8 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from art_ext.benchmarks.common import print_versions
-from art_ext.benchmarks.standard import network
+from art_ext.benchmarks.common import print_versions, stored_network
 from art_ext.data import load_data
 from art_ext.evaluation import AttackRequest, Settings
 from art_ext.evaluation.panel.panels import MAX_QUERIES, PANELS
@@ -104,7 +103,7 @@ class Case:
 
     def model(self) -> nn.Module:
         """Build the model."""
-        return self.randomise(network(self.network), self.amount)
+        return self.randomise(stored_network(self.network), self.amount)
 
 
 CASES = {

@@ -55,6 +55,8 @@ PANELS = (
     "paper-2026.11",
     "quick",
     "quick-2026.11",
+    "rand",
+    "rand-2026.11",
     "standard",
     "standard-2026.11",
 )

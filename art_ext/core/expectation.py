@@ -17,6 +17,7 @@ from art_ext.core.inspection import Columns
 from art_ext.core.ledger import Ledger
 from art_ext.core.outputs import OUTPUTS, OutputReader, predicted_classes
 from art_ext.core.passes import Passes
+from art_ext.core.streams import global_streams_kept
 
 logger = logging.getLogger("art_ext")
 
@@ -165,12 +166,13 @@ class Expectation(nn.Module):
             return
         key = (self.seed + MIXER * self._number) % 2**63
         self._number += 1
-        on_cuda = device.type == "cuda"
-        with torch.random.fork_rng(devices=[device] if on_cuda else []):
+        with global_streams_kept(device):
             torch.default_generator.manual_seed(key)
-            if on_cuda:
+            if device.type == "cuda":
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(key)
+            elif device.type == "mps":
+                torch.mps.manual_seed(key)
             yield
 
 
