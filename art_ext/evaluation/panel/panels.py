@@ -274,9 +274,17 @@ _BUILT_IN = (
         "cascade",
         (
             Member(
-                "auto_pgd", {"loss": "probability_margin", "num_steps": 50}, "auto_pgd_probability"
+                "auto_pgd",
+                {"loss": "probability_margin", "num_steps": 50},
+                "auto_pgd_probability",
+                why="most samples that fall do so here",
             ),
-            Member("auto_pgd", {"loss": "ce", "num_steps": 50}, "auto_pgd_ce"),
+            Member(
+                "auto_pgd",
+                {"loss": "ce", "num_steps": 50},
+                "auto_pgd_ce",
+                why="another loss, from another start",
+            ),
         ),
         version="2026.11",
         draws=10,
