@@ -59,6 +59,7 @@ PANELS = (
     "rand-2026.11",
     "standard",
     "standard-2026.11",
+    "standard-2026.12",
 )
 
 RECIPES = (

@@ -254,6 +254,35 @@ _BUILT_IN = (
         ),
         version="2026.11",
     ),
+    # stronger and cheaper: each member was chosen by measurement (docs/explanation/strength.md)
+    Panel(
+        "standard",
+        "cascade",
+        (
+            Member(
+                "auto_pgd",
+                {"loss": "probability_margin", "num_steps": 100},
+                "auto_pgd_probability",
+                "an ascent without a step size to choose. Most samples fall to it",
+            ),
+            Member(
+                "auto_pgd",
+                {"num_targets": 9, "survey_steps": 20, "num_steps": 100},
+                "auto_pgd_targeted",
+                "succeeds where the best wrong class is not the nearest one. Its margin does not"
+                " vanish where the model is sure",
+            ),
+            Member(
+                "auto_pgd",
+                {"loss": "probability_margin", "num_steps": 30, "search_queries": 1000},
+                "auto_pgd_searched",
+                "a random search of scores finds the start of an ascent, where gradients around"
+                " the input are small or mislead",
+            ),
+            Member("rays", {"max_queries": 200}, why=_LABELS),
+        ),
+        version="2026.12",
+    ),
     # for models whose gradients are not available, or not to be trusted
     Panel(
         "black-box",
