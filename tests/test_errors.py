@@ -304,7 +304,10 @@ class TestModelsWithoutGradients:
                 ("--attack", "foolbox:LInfFMNAttack,autoattack"),
                 "foolbox:LInfFMNAttack, autoattack need",
             ),
-            (("--panel", "standard"), "auto_pgd_ce, auto_pgd_targeted, frank_wolfe need"),
+            (
+                ("--panel", "standard"),
+                "auto_pgd_probability, auto_pgd_targeted, auto_pgd_searched need",
+            ),
         ],
     )
     def test_a_panel_is_refused_before_its_first_attack(

@@ -526,17 +526,17 @@ class TestNotes:
 
     def test_a_panel_keeps_its_own_budget(self, call: Any) -> None:
         note = (
-            "panel standard: rays keeps its own max_queries 1,500. --attack-args"
+            "panel standard: rays keeps its own max_queries 200. --attack-args"
             " rays.max_queries=300 changes it"
         )
         panel = "--n 4 --eps 0.1 --panel standard"
         kept = call(f"{panel} --max-queries 300")
         assert note in kept.stderr.splitlines()
-        assert "rays: at most 1,500 forward" in kept.stdout
+        assert "rays: at most 200 forward" in kept.stdout
         changed = call(f"{panel} --max-queries 300 --attack-args RayS.max_queries=300")
         assert "keeps its own" not in changed.stderr
         assert "rays: at most 300 forward" in changed.stdout
-        for other in (f"{panel} --max-queries 1500", panel, f"{panel} --max-queries 9 --quiet"):
+        for other in (f"{panel} --max-queries 200", panel, f"{panel} --max-queries 9 --quiet"):
             assert "keeps its own" not in call(other).stderr
 
     def test_a_panel_without_own_budgets_takes_that_of_the_run(self, call: Any) -> None:

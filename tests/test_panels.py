@@ -204,7 +204,7 @@ class TestFiles:
             ("[[attack]]\nname = 'x'", r"line 1: attack of an \[\[attack\]\] must be a text"),
             (
                 "modus = 'x'\n[[attack]]\nattack = 'fgsm'",
-                "line 1: wanted name, version, mode, attack only, got modus",
+                "line 1: wanted name, version, mode, draws, attack only, got modus",
             ),
             (
                 "[[attack]]\nattack = 'fgsm'\nsteps = 3",
@@ -232,7 +232,7 @@ class TestFiles:
     def test_unknown_names(self, tmp_path: Path) -> None:
         with pytest.raises(
             ValueError,
-            match="panel must be one of quick, standard, black-box, paper, or an existing",
+            match="panel must be one of quick, standard, black-box, rand, paper, or an existing",
         ):
             find_panel("standart")
         with pytest.raises(ValueError, match=r"existing \.toml file"):
@@ -264,7 +264,7 @@ class TestVersions:
         with pytest.raises(
             ValueError,
             match=r"panel standard has the versions standard-2026\.11.*, got 'standard-2026\.10'"
-            r" \(did you mean 'standard-2026\.11'\?\)$",
+            r" \(did you mean 'standard-2026\.1[12]'\?\)$",
         ):
             find_panel("standard-2026.10")
 
