@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -272,7 +273,7 @@ class TestBadInput:
 def test_a_thousand_classes(art_ext_data: Path) -> None:
     """SqueezeNet on 20 photographs: one query and 100 gradients each, and all of them fall."""
     model, x, y = photographs(art_ext_data)
-    shared = {"eps": 1 / 255, "num_targets": 9, "num_steps": 10, "seed": 0}
+    shared: dict[str, Any] = {"eps": 1 / 255, "num_targets": 9, "num_steps": 10, "seed": 0}
     result = auto_pgd(model, x, y, batch_size=8, **shared)
     attacked = ~result.already_adversarial
     assert int(attacked.sum()) > 10

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.core.attacks import square
-from art_ext.core.attacks.square import Layout, SquareL2, SquareLinf, bumps
+from art_ext.core.attacks.engine.square_search import Layout, SquareL2, SquareLinf, bumps
 
 WIDE = (-1.0, 2.0)  # nothing is cut
 

@@ -16,12 +16,12 @@ from art_ext.core.attacks.engine.options import FixedRadiusOptions
 from art_ext.core.attacks.engine.planning import PlannedRows
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.rivals import Rivals
+from art_ext.core.attacks.engine.square_search import METHODS, Layout
 from art_ext.core.attacks.engine.stages import Searched, Surveyed
 from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.engine.successes import check_restarts
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
-from art_ext.core.attacks.square import METHODS, Layout
 from art_ext.core.checks import check_count
 from art_ext.core.geometry import project_l1_box, unit
 from art_ext.core.keywords import public
