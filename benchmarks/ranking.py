@@ -47,7 +47,7 @@ def main() -> None:
         found = auto_pgd(model, x, y, target_ranking=ranking, batch_size=10, **shared)
         spent = time.process_time() - start
         right = ~found.already_adversarial
-        first = found.queries_to_success - (ranking == "malt") <= options.steps + 2
+        first = found.queries_to_success - int(ranking == "malt") <= options.steps + 2
         print(
             f"| {ranking} | {int(right.sum())} | {int((~found.success).sum())} |"
             f" {int((first & found.success & right).sum())} | {int(found.gradients.sum())} |"
