@@ -223,7 +223,7 @@ def test_no_part_mixes_devices(tmp_path, monkeypatch):
     monkeypatch.setattr(Subject, "untrained", linear)
     monkeypatch.setattr(training, "FAST", {})
     monkeypatch.setattr(training, "Autocast", InFull)
-    monkeypatch.setattr(training, "TRAINING_SHARE", 0.02)
+    monkeypatch.setattr(training, "TRAINING_SHARE", 0.05)
     monkeypatch.setattr(training, "DISTANCE_QUERIES", 10)
     monkeypatch.setattr(training, "RECIPE_NAMES", ("fast",))
     monkeypatch.setattr(attacks, "FORMS", attacks.FORMS[:1])
@@ -234,7 +234,7 @@ def test_no_part_mixes_devices(tmp_path, monkeypatch):
     subject = Subject(torch.device("meta"), sizes, None, tmp_path / "w.safetensors", "fast")
     card = Card(tmp_path / "card.json", subject.facts())
     # only a training fills its time
-    budgets = {"attacks": 200, "rays": 200, "training": 4, "trained": 200, "autoattack": 200}
+    budgets = {"attacks": 200, "rays": 200, "training": 4, "trained": 60, "autoattack": 20}
     with Accelerator().running():
         for name, seconds in budgets.items():
             command.run_part(name, subject, card, seconds)
