@@ -203,6 +203,9 @@ def test_every_parameter_reaches_the_core(shell, classifier, sample, monkeypatch
         "detector_weight",
         "detector_loss",
         "pad_rows",
+        "channels_last",
+        "compile",
+        *({"amp"} if shell is ElasticNetPyTorch else ()),
     }
 
 

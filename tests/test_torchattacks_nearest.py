@@ -131,7 +131,9 @@ def test_every_argument_reaches_the_core(shell, sample, digits_net, monkeypatch)
         "detector_weight",
         "detector_loss",
         "pad_rows",
-        *({"seed", "momentum"} if shell is EAD else ()),
+        "channels_last",
+        "compile",
+        *({"seed", "momentum", "amp"} if shell is EAD else ()),
     }
 
 

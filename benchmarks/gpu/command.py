@@ -9,7 +9,6 @@ ART, torchattacks and pyautoattack are not needed. Two of them are compared with
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 import time
@@ -163,10 +162,14 @@ def open_card(options: argparse.Namespace, subject: Subject) -> Card:
     return Card(options.out, subject.facts())
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the parts and print the table."""
-    # the imports before this line count too
-    begun = time.perf_counter() - time.process_time()
+def main(arguments: Sequence[str] | None = None, begun: float | None = None) -> None:
+    """Run the parts and print the table.
+
+    Args:
+        arguments: of the command line.
+        begun: value of `time.perf_counter` from which the minutes count, by default now.
+    """
+    begun = time.perf_counter() if begun is None else begun
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(given)
     try:
@@ -178,7 +181,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         names = chosen_parts(options.parts, card)
     except ValueError as error:
         parser().error(str(error))
-    logging.disable(logging.WARNING)
     end = begun + 60 * options.minutes
     left = run_parts(names, subject, card, end)
     if left:
