@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 import torch
@@ -287,6 +288,16 @@ class TestClosedForm:
         assert float((found.double().abs().sum(1) - radius).max()) < 1e-5
         assert torch.equal(project_l1_box(found, radius + 1e-4, room), found)
 
+    @pytest.mark.parametrize("radius", [0.05, 0.7, 50.0])
+    def test_projection_of_few_moved_coordinates_is_that_of_each_row_alone(self, radius):
+        """Rows beside it decide how many entries the CPU looks at, and change no bit."""
+        generator = torch.Generator().manual_seed(3)
+        delta = torch.randn(40, 30, generator=generator)
+        delta[torch.rand(40, 30, generator=generator) < torch.linspace(0, 1, 40)[:, None]] = 0
+        room = torch.rand(40, 30, generator=generator).round(decimals=1)  # with ties
+        alone = [project_l1_box(delta[[n]], radius, room[[n]]) for n in range(40)]
+        assert torch.equal(project_l1_box(delta, radius, room), torch.cat(alone))
+
     def test_projection_without_a_box_is_that_onto_the_ball(self):
         delta = torch.randn(50, 20, generator=torch.Generator().manual_seed(2))
         free = torch.full_like(delta, 1e6)
@@ -355,6 +366,88 @@ class TestL1:
         few = (result.x_adv != x).sum(1)[~result.success].double()
         assert len(few) >= 4
         assert float(few.mean()) < 6, "of 12 coordinates, all of which the start moves"
+
+
+class TestLargerBalls:
+    """Balls of 3 eps and 2 eps first, in L1."""
+
+    COMMON: ClassVar = {"eps": 0.2, "norm": "l1", "num_steps": 20, "larger_balls": True, "seed": 0}
+
+    def test_each_ball_has_its_steps_and_begins_at_the_projection_of_the_best_point(self):
+        x, y = inputs(WAVES)
+        spy = Recorder(WAVES)
+        auto_pgd(spy, x, y, criterion=never, **self.COMMON)
+        lengths = [float((rows.double() - x).abs().sum(1).max()) for rows in spy.rows[1:]]
+        assert len(lengths) == 21
+        for first, last, ball in ((0, 6, 3), (6, 12, 2), (12, 21, 1)):
+            assert max(lengths[first:last]) == pytest.approx(0.2 * ball, abs=1e-5)
+        for first, last, ball in ((0, 6, 2), (6, 12, 1)):
+            rows = torch.stack(spy.rows[1 + first : 1 + last])
+            losses = torch.stack(
+                [functional.cross_entropy(WAVES(one), y, reduction="none") for one in rows]
+            )
+            delta = rows[losses.argmax(0), torch.arange(len(x))] - x
+            room = torch.where(delta > 0, 1 - x, x)
+            wanted = x + project_l1_box(delta, 0.2 * ball, room)
+            torch.testing.assert_close(spy.rows[1 + last], wanted, rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        "options", [{}, {"num_targets": 3}, {"num_targets": 3, "survey_steps": 10}]
+    )
+    @pytest.mark.parametrize("stop", [True, False])
+    def test_no_point_outside_the_ball_counts(self, options, stop):
+        x, y = inputs(WAVES, 40)
+        spy = Recorder(WAVES)
+        options = {"keep_samples": True, "on_failure": "last", "stop_on_success": stop, **options}
+        found = auto_pgd(spy, x, y, **self.COMMON, **options)
+        assert any(bool((WAVES(rows).argmax(1) != y).any()) for rows in spy.rows[2:6])
+        assert 0 < int(found.success.sum()) < 40
+        for rows in (found.x_adv, *found.samples):
+            assert float((rows.double() - x).abs().sum(1).max()) <= 0.2 + 1e-6
+        assert torch.equal(WAVES(found.x_adv).argmax(1) != y, found.success)
+        begin = 2 + 6 if "survey_steps" in options else 2 + 12
+        right = WAVES(x).argmax(1) == y
+        assert int(found.queries_to_success[found.success & right].min()) >= begin
+
+    def test_a_budget_that_ends_in_a_larger_ball_finds_nothing(self):
+        x, y = inputs(WAVES, 40)
+        y = WAVES(x).argmax(1)
+        found = auto_pgd(WAVES, x, y, max_queries=9, on_failure="last", **self.COMMON)
+        assert not bool(found.success.any())
+        assert set(found.queries.tolist()) == {9}
+        assert float((found.x_adv.double() - x).abs().sum(1).max()) <= 0.2 + 1e-6
+
+    def test_rows_are_those_without_larger_balls(self):
+        x, y = inputs(WAVES, 12)
+        options = {**self.COMMON, "num_targets": 2, "stop_on_success": False}
+        larger = auto_pgd(WAVES, x, y, **options)
+        plain = auto_pgd(WAVES, x, y, **{**options, "larger_balls": False})
+        assert set(larger.queries.tolist()) == {1 + 2 * 21}
+        assert torch.equal(larger.queries, plain.queries)
+        assert torch.equal(larger.gradients, plain.gradients)
+
+    def test_other_samples_change_nothing(self):
+        x, y = inputs(WAVES, 20)
+        options = {**self.COMMON, "num_targets": 2, "survey_steps": 5, "on_failure": "last"}
+        whole = auto_pgd(WAVES, x, y, **options)
+        order = torch.arange(19, -1, -1)
+        turned = auto_pgd(WAVES, x[order], y[order], batch_size=3, **options)
+        assert torch.equal(whole.x_adv, turned.x_adv[order])
+        assert torch.equal(whole.queries, turned.queries[order])
+
+    @pytest.mark.parametrize(("norm", "steps"), [("linf", 8), ("l2", 8), ("l1", 3)])
+    def test_without_effect_in_other_norms_and_with_few_steps(self, norm, steps):
+        x, y = inputs(WAVES)
+        options = {"eps": EPS[norm] / 4, "norm": norm, "num_steps": steps, "seed": 0}
+        plain = auto_pgd(WAVES, x, y, on_failure="last", **options)
+        larger = auto_pgd(WAVES, x, y, on_failure="last", larger_balls=True, **options)
+        assert torch.equal(plain.x_adv, larger.x_adv)
+        assert torch.equal(plain.queries, larger.queries)
+
+    def test_it_is_a_flag(self):
+        x, y = inputs(WAVES, 2)
+        with pytest.raises(ValueError, match="larger_balls"):
+            auto_pgd(WAVES, x, y, eps=0.1, larger_balls=3)
 
 
 class TestTargets:

@@ -118,6 +118,7 @@ def test_the_budget_of_rays_is_its_plan() -> None:
         ("pgd", {"num_steps": 30, "max_queries": 7}, (7, 5)),
         ("auto_pgd", {"num_steps": 5, "num_targets": 3, "num_restarts": 2}, (37, 30)),
         ("auto_pgd", {"num_steps": 2, "num_targets": 50}, (28, 18)),
+        ("auto_pgd", {"norm": "l1", "larger_balls": True, "num_steps": 10}, (12, 10)),
         ("hmcam", {"num_steps": 3, "num_transitions": 4, "start": "uniform"}, (14, 12)),
         ("nes", {"max_queries": 60, "num_directions": 4}, (55, 0)),
         ("square", {"max_queries": 60}, (60, 0)),

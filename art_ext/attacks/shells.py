@@ -208,6 +208,7 @@ class AutoPGD(FunctionAttack):
         "nb_random_init",
         "survey_steps",
         "search_queries",
+        "larger_balls",
         "keep_samples",
         "targeted",
         "loss",
@@ -223,6 +224,7 @@ class AutoPGD(FunctionAttack):
     _estimator_requirements = GRADIENT_REQUIREMENTS
     _function = staticmethod(core.auto_pgd)
     _switches: ClassVar[tuple[str, ...]] = (
+        "larger_balls",
         "keep_samples",
         "targeted",
         "stop_on_success",
@@ -247,6 +249,7 @@ class AutoPGD(FunctionAttack):
         nb_random_init: int = 1,
         survey_steps: int = 0,
         search_queries: int = 0,
+        larger_balls: bool = False,
         keep_samples: bool = False,
         targeted: bool = False,
         loss: str | Loss | None = None,
@@ -289,6 +292,11 @@ class AutoPGD(FunctionAttack):
                 same loss, of Q queries and with p = 0.8, at eta = eps / 2. It reaches samples that
                 no random start does, because the gradients around the input are small or mislead.
                 In L1, which has no such search, the start stays random. Default: 0, no search.
+            larger_balls: True ascends in L1 in the ball of 3 eps for the first 30 % of the steps of
+                each ascent, in that of 2 eps for the next 30 %, and then in that of eps. Each ball
+                begins at the projection of the best point of the one before, which is one of the
+                steps. No point of a larger ball counts as a success. Without effect in L-inf and
+                L2, and with fewer than 4 steps. Default: False.
             keep_samples: True returns the end of each ascent in ``samples`` (R, N, *S), or (m R, N,
                 *S), phase by phase: the last iterate that succeeded, or the point of highest loss.
                 A sample that left early repeats its last end. Default: False.
@@ -324,6 +332,7 @@ class AutoPGD(FunctionAttack):
             nb_random_init=nb_random_init,
             survey_steps=survey_steps,
             search_queries=search_queries,
+            larger_balls=larger_balls,
             keep_samples=keep_samples,
             targeted=targeted,
             loss=loss,

@@ -330,6 +330,20 @@ def project(delta: Tensor, norm: str, radius: float) -> Tensor:
     return delta.sign() * (magnitude - threshold).clamp(min=0)
 
 
+def largest_entries(values: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest entries of each row of values (N, D), in descending order, and where they
+    are.
+
+    Args:
+        values: (N, D).
+        count: (N,) how many are needed. On the CPU all rows give as many as the one that needs
+            most. Elsewhere they give all, because a look at the numbers would wait for the device.
+    """
+    if not values.is_cpu or not len(values):
+        return values.sort(dim=1, descending=True)
+    return values.topk(min(int(count.max()), values.shape[1]), dim=1)
+
+
 def project_l1_box(delta: Tensor, radius: float, room: Tensor) -> Tensor:
     """Project each row of delta (N, D) onto the intersection of an L1 ball and a box.
 
@@ -344,12 +358,13 @@ def project_l1_box(delta: Tensor, radius: float, room: Tensor) -> Tensor:
         room: (N, D) >= 0, how far each coordinate may move in the direction of delta.
     """
     magnitude = delta.abs()
+    # at least one coordinate that does not move, if there is one: its breakpoint is t = 0
+    largest, order = largest_entries(magnitude, (delta != 0).sum(dim=1) + 1)
     # downwards from the largest t: each coordinate starts to move at |delta|, and stops at |delta|
     # - room
-    breakpoints, order = torch.cat([magnitude, (magnitude - room).clamp(min=0)], dim=1).sort(
-        dim=1, descending=True
-    )
-    slope = torch.where(order < delta.shape[1], 1.0, -1.0).cumsum(dim=1)
+    stops = (largest - room.gather(1, order)).clamp(min=0)
+    breakpoints, order = torch.cat([largest, stops], dim=1).sort(dim=1, descending=True)
+    slope = torch.where(order < largest.shape[1], 1.0, -1.0).cumsum(dim=1)
     norms = (slope[:, :-1] * (breakpoints[:, :-1] - breakpoints[:, 1:])).cumsum(dim=1)
     norms = torch.cat([torch.zeros_like(norms[:, :1]), norms], dim=1)  # at each breakpoint
     # the last breakpoint within the ball

@@ -181,6 +181,7 @@ def auto_pgd(
     num_restarts: int = 1,
     survey_steps: int = 0,
     search_queries: int = 0,
+    larger_balls: bool = False,
     keep_samples: bool = False,
     targeted: bool = False,
     targets: Tensor | None = None,
@@ -257,6 +258,11 @@ def auto_pgd(
             loss, of Q queries and with p = 0.8, at eta = eps / 2. It reaches samples that no
             random start does, because the gradients around the input are small or mislead. In L1,
             which has no such search, the start stays random. Default: 0, no search.
+        larger_balls: True ascends in L1 in the ball of 3 eps for the first 30 % of the steps of
+            each ascent, in that of 2 eps for the next 30 %, and then in that of eps. Each ball
+            begins at the projection of the best point of the one before, which is one of the
+            steps. No point of a larger ball counts as a success. Without effect in L-inf and L2,
+            and with fewer than 4 steps. Default: False.
         keep_samples: True returns the end of each ascent in ``samples`` (R, N, *S), or (m R, N,
             *S), phase by phase: the last iterate that succeeded, or the point of highest loss. A
             sample that left early repeats its last end. Default: False.
@@ -318,9 +324,9 @@ def auto_pgd(
 
     Differences from the paper:
         Survey and search are not part of it. Starts are uniform in the ball, in L1 too, where the
-        second paper begins in larger balls. Among the largest entries only coordinates count that
-        the box lets move. The margin that ``num_targets`` ascends is not divided by a difference of
-        other scores, as the first paper's targeted loss is.
+        second paper begins in larger balls (``larger_balls``). Among the largest entries only
+        coordinates count that the box lets move. The margin that ``num_targets`` ascends is not
+        divided by a difference of other scores, as the first paper's targeted loss is.
 
     References:
         Croce, Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse

@@ -4,7 +4,7 @@ several classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,8 +22,8 @@ from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.engine.successes import check_restarts
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
-from art_ext.core.checks import check_count
-from art_ext.core.geometry import project_l1_box, unit
+from art_ext.core.checks import check_count, check_flag
+from art_ext.core.geometry import largest_entries, project_l1_box, unit
 from art_ext.core.keywords import public
 from art_ext.core.losses import Loss
 from art_ext.core.oracle import Model
@@ -37,6 +37,7 @@ RHO = 0.75  # fewer ascents than this share of the steps since the last checkpoi
 # in L1, shares of all coordinates, then of those that have moved
 FIRST_SPARSITY, SPARSITY = 0.2, 1 / 1.5
 SHRINKING = 0.95  # in L1, a sparsity below this share of the last one starts the step size again
+LARGER_SHARE = 30  # % of the steps in each of the balls of 3 eps and 2 eps
 
 
 def checkpoints(num_steps: int) -> list[int]:
@@ -138,10 +139,14 @@ class AutoPgd(Method[AutoPgdState]):
     def init(self, problem: Problem, trajectory: int) -> AutoPgdState:
         """Draw a random point."""
         phase, restart = divmod(trajectory, self.num_restarts)
+        return self.begin(problem, problem.random_start(restart, phase))
+
+    def begin(self, problem: Problem, rows: Tensor) -> AutoPgdState:
+        """Return the state before an ascent from rows (R, D)."""
         x = problem.x
         lowest = x.new_full((len(x),), -torch.inf)
         return AutoPgdState(
-            x=problem.random_start(restart, phase),
+            x=rows,
             rows=x,
             previous=x,
             gradient=x,
@@ -249,13 +254,58 @@ class SparseAutoPgd(AutoPgd):
         )
         gradient = state.gradient.masked_fill(at_face, 0.0)
         size = gradient.abs()
-        count = (state.sparsity * SPARSITY).to(torch.int64).clamp(min=1).unsqueeze(1)
-        least = size.sort(dim=1, descending=True).values.gather(1, count - 1)
-        direction = unit(torch.where(size >= least, gradient, 0.0).sign(), "l1")
-        delta = torch.addcmul(state.rows, state.length, direction) - problem.x
-        room = torch.where(delta > 0, problem.high - problem.x, problem.x - problem.low)
-        state.x = problem.clip(problem.x + project_l1_box(delta, problem.radius, room))
+        count = (state.sparsity * SPARSITY).to(torch.int64).clamp(min=1)
+        least = largest_entries(size, count)[0].gather(1, count.unsqueeze(1) - 1)
+        signs = gradient.sign().masked_fill_(size < least, 0.0)
+        direction = signs / signs.abs().sum(dim=1, keepdim=True).clamp(min=1)
+        state.x = self.into(problem, torch.addcmul(state.rows, state.length, direction))
         return state
+
+    def into(self, problem: Problem, rows: Tensor) -> Tensor:
+        """Project rows (R, D) onto the intersection of ball and box."""
+        delta = rows - problem.x
+        room = torch.where(delta > 0, problem.high - problem.x, problem.x - problem.low)
+        return problem.clip(problem.x + project_l1_box(delta, problem.radius, room))
+
+
+class LargerBalls(SparseAutoPgd):
+    """Ascents in L1 in the balls of 3 eps, 2 eps and eps, each from the projection of the best
+    point in the ball before. Only candidates in the last one count.
+    """
+
+    def __init__(self, num_steps: int, num_restarts: int = 1, rivals: Rivals | None = None) -> None:
+        super().__init__(num_steps, num_restarts, rivals)
+        larger = LARGER_SHARE * num_steps // 100
+        self.begins = (0, larger, 2 * larger)  # the candidates that enter each ball
+        self.parts = [SparseAutoPgd(n) for n in (larger, larger, num_steps - 2 * larger)]
+
+    def counts(self, t: int) -> bool:
+        """Count the candidates in the last ball."""
+        return t >= self.begins[-1]
+
+    def init(self, problem: Problem, trajectory: int) -> AutoPgdState:
+        """Draw a random point in the first ball."""
+        return super().init(self._at(problem, 0)[1], trajectory)
+
+    def step(self, problem: Problem, state: AutoPgdState, answers: Answers, t: int) -> AutoPgdState:
+        """Return the next iterates, or the projections where the next ball begins."""
+        part, ball, begin = self._at(problem, t + 1)
+        if t + 1 == begin:
+            return part.begin(ball, self.into(ball, state.best))
+        return part.step(ball, state, answers, t - begin)
+
+    def observe(
+        self, problem: Problem, state: AutoPgdState, answers: Answers, t: int
+    ) -> AutoPgdState:
+        """Enter the candidates and their answers into the ascent in their ball."""
+        part, ball, begin = self._at(problem, t)
+        return part.observe(ball, state, answers, t - begin)
+
+    def _at(self, problem: Problem, t: int) -> tuple[SparseAutoPgd, Problem, int]:
+        """Return the ascent of the candidates t, the problem in its ball, and its first ones."""
+        place = sum(t >= begin for begin in self.begins) - 1
+        ball = replace(problem, radius=(len(self.begins) - place) * problem.radius)
+        return self.parts[place], ball, self.begins[place]
 
 
 @public(FixedRadiusOptions, FixedRadius)
@@ -276,6 +326,7 @@ def auto_pgd(
     num_restarts: int = 1,
     survey_steps: int = 0,
     search_queries: int = 0,
+    larger_balls: bool = False,
     keep_samples: bool = False,
     **options: Any,
 ) -> AttackResult:
@@ -326,6 +377,11 @@ def auto_pgd(
             loss, of Q queries and with p = 0.8, at eta = eps / 2. It reaches samples that no
             random start does, because the gradients around the input are small or mislead. In L1,
             which has no such search, the start stays random. Default: 0, no search.
+        larger_balls: True ascends in L1 in the ball of 3 eps for the first 30 % of the steps of
+            each ascent, in that of 2 eps for the next 30 %, and then in that of eps. Each ball
+            begins at the projection of the best point of the one before, which is one of the
+            steps. No point of a larger ball counts as a success. Without effect in L-inf and L2,
+            and with fewer than 4 steps. Default: False.
         keep_samples: True returns the end of each ascent in ``samples`` (R, N, *S), or (m R, N,
             *S), phase by phase: the last iterate that succeeded, or the point of highest loss. A
             sample that left early repeats its last end. Default: False.
@@ -348,9 +404,9 @@ def auto_pgd(
 
     Differences from the paper:
         Survey and search are not part of it. Starts are uniform in the ball, in L1 too, where the
-        second paper begins in larger balls. Among the largest entries only coordinates count that
-        the box lets move. The margin that ``num_targets`` ascends is not divided by a difference of
-        other scores, as the first paper's targeted loss is.
+        second paper begins in larger balls (``larger_balls``). Among the largest entries only
+        coordinates count that the box lets move. The margin that ``num_targets`` ascends is not
+        divided by a difference of other scores, as the first paper's targeted loss is.
 
     References:
         Croce, Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
@@ -363,6 +419,7 @@ def auto_pgd(
     check_count("num_steps", num_steps)
     check_count("num_targets", num_targets, least=0)
     check_restarts(num_restarts)
+    check_flag("larger_balls", larger_balls)
     _check_stages(survey_steps, search_queries, num_targets, num_restarts)
     rivals = None
     if num_targets:
@@ -384,11 +441,13 @@ def auto_pgd(
         max_queries=max_queries,
         **options,
     )
-    method = _method(x, norm, num_steps, num_restarts, rivals, survey_steps, search_queries)
+    kind = AutoPgd if norm != "l1" else LargerBalls if larger_balls else SparseAutoPgd
+    method = _method(kind, x, norm, num_steps, num_restarts, rivals, survey_steps, search_queries)
     return driver.run(method, num_restarts=num_restarts, keep_ends=keep_samples)
 
 
 def _method(
+    kind: type[AutoPgd],
     x: Tensor,
     norm: str,
     num_steps: int,
@@ -397,7 +456,6 @@ def _method(
     survey_steps: int,
     search_queries: int,
 ) -> Method[Any]:
-    kind = SparseAutoPgd if norm == "l1" else AutoPgd
     if survey_steps and rivals is not None:
         return Surveyed(kind(survey_steps, rivals=rivals), kind(num_steps), rivals)
     if search_queries and norm in METHODS:

@@ -168,17 +168,23 @@ class FixedRadius(Driver):
             state: of the method, after ``t`` steps.
         """
         method, problem, stop = self.method, self.problem, self.options.stop_on_success
+        counts = method.counts(t)
         successes: list[Tensor] = []
 
         def judge(outputs: Tensor, owner: Tensor) -> Tensor:
-            successes.append(self.judge(outputs, owner))
+            successes.append(self.judge(outputs, owner) & counts)
             return ~successes[-1] if stop else torch.ones_like(successes[-1])
 
         self.spent += 1
         left = self.options.remaining(self.spent)
         last = t == method.num_steps or left <= method.queries_per_step
         _, losses, gradient = problem.query(
-            state.x, problem.index, problem.gain, method.needs_gradient and not last, judge
+            state.x,
+            problem.index,
+            problem.gain,
+            method.needs_gradient and not last,
+            judge,
+            verify=counts,
         )
         success = successes[0] if len(successes) == 1 else torch.cat(successes)
         answers = Answers(losses, success, gradient)
@@ -190,9 +196,11 @@ class FixedRadius(Driver):
             self.successes.hold(state.x, success, losses, spent)
         state = method.observe(problem, state, answers, t)
         check_state(method, "observe", state, problem)
-        return self._drop(state, answers, last, stops)
+        return self._drop(state, answers, last, stops, counts)
 
-    def _drop(self, state: Any, answers: Answers, last: bool, stops: bool) -> tuple[Any, Answers]:
+    def _drop(
+        self, state: Any, answers: Answers, last: bool, stops: bool, counts: bool
+    ) -> tuple[Any, Answers]:
         """Let the rows go that are done: all of them at the end of the last trajectory, else the
         successes if they stop.
 
@@ -200,6 +208,7 @@ class FixedRadius(Driver):
             state, answers: of the active rows.
             last: True at the end of a trajectory.
             stops: True if there are successes that stop.
+            counts: False if the candidates lie in a larger ball. They end in the ball then.
         """
         preferred = self.method.preferred(state) if last else None
         if preferred is not None:
@@ -212,9 +221,12 @@ class FixedRadius(Driver):
         self._tell(leaving, self.successes.held.first >= 0, self.method.shown(state))
         if not last and not stops:
             return state, answers
-        end, losses = self.method.end(state, answers)
+        candidates, (end, losses) = state.x, self.method.end(state, answers)
+        if not counts:
+            candidates = end = self.problem.feasible(end)
+            losses = torch.full_like(losses, -torch.inf)  # that of another point
         done = (leaving | last).nonzero().squeeze(1)
-        self.successes.settle(self.problem, done, state.x, end, losses)
+        self.successes.settle(self.problem, done, candidates, end, losses)
         return self._keep((~leaving).nonzero().squeeze(1), answers, state)
 
     def _keep(self, rows: Tensor, answers: Answers, state: Any = None) -> tuple[Any, Answers]:

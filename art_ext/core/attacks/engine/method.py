@@ -113,6 +113,10 @@ class Method(Generic[S]):
             1 + starts + steps * (1 + self.queries_per_step), steps * self.needs_gradient
         )
 
+    def counts(self, t: int) -> bool:
+        """Return True if candidates after ``t`` steps lie in the ball. Others are no successes."""
+        return True
+
     def next_loss(self, problem: Problem, trajectory: int) -> Loss | None:
         """Return another loss to ascend from this trajectory on, or None for the present one."""
         return None

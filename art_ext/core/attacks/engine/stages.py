@@ -74,6 +74,10 @@ class Stages(Method[Any]):
             self.keep_end(problem, *self.end(state, answers))
         return state
 
+    def counts(self, t: int) -> bool:
+        """Count what the part counts."""
+        return self.part.counts(t)
+
     def keep_end(self, problem: Problem, rows: Tensor, losses: Tensor) -> None:
         """Keep what the last part needs of rows (R, D) and losses (R,) at the end of another."""
         raise NotImplementedError
