@@ -269,7 +269,11 @@ def _panels(specs: Sequence[AttackSpec], prefix: str) -> str:
     rows = []
     for panel in sorted(VERSIONS.values(), key=lambda one: PANELS[one.name] is not one):
         members = [(one, registry.get(one.attack)) for one in panel.members]
-        norms = [norm for norm in NORMS if all(norm in spec.norms for _, spec in members)]
+        norms = [
+            norm
+            for norm in NORMS
+            if all(norm in spec.norms for one, spec in members if norm in one.norms)
+        ]
         without = dict.fromkeys(f"`{spec.name}`" for _, spec in members if spec.no_targets)
         rows.append(
             (
@@ -298,8 +302,10 @@ def _reasons(specs: Sequence[AttackSpec], prefix: str) -> str:
 
 
 def _member(one: Member) -> str:
-    shown = ", ".join(f"`{name}={value}`" for name, value in one.arguments.items())
-    return f"`{one.attack}` ({shown})" if shown else f"`{one.attack}`"
+    shown = [f"`{name}={value}`" for name, value in one.arguments.items()]
+    if one.norms != NORMS:
+        shown.append(f"in {', '.join(one.norms)} only")
+    return f"`{one.attack}` ({', '.join(shown)})" if shown else f"`{one.attack}`"
 
 
 def _recipes(specs: Sequence[AttackSpec], prefix: str) -> str:

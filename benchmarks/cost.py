@@ -149,7 +149,7 @@ def subjects() -> dict[str, tuple[list[Attack], bool]]:
         if registry.is_built_in(spec) and not spec.resources and "linf" in spec.norms
     }
     panels = {
-        f"panel {name}": (panel.attacks(), panel.mode == "cascade")
+        f"panel {name}": (panel.attacks(norm="linf"), panel.mode == "cascade")
         for name, panel in PANELS.items()
     }
     return panels | attacks

@@ -161,7 +161,7 @@ def run_ours(model: nn.Module, x: Tensor, y: Tensor, eps: float, seed: int) -> T
     expectation = settings.expected({"model": model})["model"]
     found = x.clone()
     success = torch.zeros(len(x), dtype=torch.bool)
-    for attack in panel.attacks():
+    for attack in panel.attacks(norm="linf"):
         rows = (~success).nonzero().squeeze(1)
         result = attack.run(AttackRequest(expectation, x[rows], y[rows], eps, settings))
         success[rows] = result.success

@@ -66,7 +66,7 @@ def members(
     correct = right(x, y, model)
     yield Stage(CLEAN, time.process_time() - begun, _positions(~correct))
     rows = correct.nonzero().squeeze(1)
-    for attack in panel.attacks():
+    for attack in panel.attacks(norm=case.norm):
         if not len(rows):
             return
         begun = time.process_time()
@@ -159,27 +159,38 @@ def row_seconds(model: nn.Module, x: Tensor, y: Tensor, least: float = 0.5) -> f
     return statistics.median(times[1:]) / len(rows)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Side:
     """One side of a comparison.
 
     Attributes:
         by: name in tables and files.
         stages: function of network, images, labels, case and seed that yields the stages.
-        digest: of what it runs, for the name of its file.
+        panel: that it runs. None: AutoAttack.
+        each: whether every member is given all images.
     """
 
     by: str
     stages: Callable[[nn.Module, Tensor, Tensor, Case, int], Iterator[Stage]]
-    digest: str = ""
+    panel: Panel | None = None
+    each: bool = False
 
     @classmethod
     def of(cls, panel: Panel, each: bool = False) -> Side:
         """Return the side of a panel."""
-        told = [[one.label, one.attack, dict(one.arguments)] for one in panel.members]
+        return cls(panel.full_name, partial(members, panel, each), panel, each)
+
+    def digest(self, norm: str) -> str:
+        """Return what the names of its files say about the members that run in a norm."""
+        if self.panel is None:
+            return ""
+        told = [
+            [one.label, one.attack, dict(one.arguments)]
+            for one in self.panel.members
+            if norm in one.norms
+        ]
         digest = hashlib.sha1(json.dumps(told).encode(), usedforsecurity=False).hexdigest()[:8]
-        kind = "-each" if each else ""
-        return cls(panel.full_name, partial(members, panel, each), f"-{digest}{kind}")
+        return f"-{digest}{'-each' if self.each else ''}"
 
     def run(self, case: Case, count: int, seed: int, folder: Path, stored: bool) -> Run | None:
         """Return the run that the folder holds, or make it and write it.
@@ -192,7 +203,8 @@ class Side:
             stored: True to return None instead of making a run.
         """
         eps = case.eps.replace("/", "_")
-        name = f"{case.name}-{case.norm}-{eps}-n{count}-seed{seed}-{self.by}{self.digest}.json"
+        by = f"{self.by}{self.digest(case.norm)}"
+        name = f"{case.name}-{case.norm}-{eps}-n{count}-seed{seed}-{by}.json"
         if (folder / name).is_file():
             return Run.read(folder / name)
         if stored:
@@ -293,7 +305,7 @@ def main() -> None:
                 runs[side] += [] if run is None else [run]
     theirs, *ours = sides
     for side in ours:
-        print(report(runs[side], runs[theirs], side.digest.endswith("-each")))
+        print(report(runs[side], runs[theirs], side.each))
 
 
 if __name__ == "__main__":

@@ -68,9 +68,8 @@ class TestBuiltIn:
             "frank_wolfe_black_box": {"max_queries": 60},
         }
         panel = PANELS[name]
-        quick: dict[str, dict[str, Any]] = {
-            one.label: few.get(one.attack, {}) for one in panel.members
-        }
+        members = [one for one in panel.members if norm in one.norms]
+        quick: dict[str, dict[str, Any]] = {one.label: few.get(one.attack, {}) for one in members}
         outcome = evaluate(
             linear_net,
             data.first(12),
@@ -80,10 +79,10 @@ class TestBuiltIn:
             panel=name,
             attack_args=quick,
         )
-        assert [row.attack for row in outcome.rows] == [one.label for one in panel.members]
+        assert [row.attack for row in outcome.rows] == [one.label for one in members]
         assert all(row.robust_accuracy <= row.clean_accuracy for row in outcome.rows)
         told = read_run(tmp_path / "run")["panel"]  # type: ignore[index]
-        changed = [one.label for one in panel.members if one.attack in few]
+        changed = [one.label for one in members if one.attack in few]
         wanted = {"name": name, "version": panel.version, "mode": panel.mode}
         assert told == {**wanted, **({"changed": changed} if changed else {})}
 
@@ -208,7 +207,19 @@ class TestFiles:
             ),
             (
                 "[[attack]]\nattack = 'fgsm'\nsteps = 3",
-                "line 3: wanted name, attack, arguments only, got steps",
+                "line 3: wanted name, attack, arguments, norms only, got steps",
+            ),
+            (
+                "[[attack]]\nattack = 'fgsm'\nnorms = 'l1'",
+                "line 3: norms of fgsm must be a list of norms, got 'l1'",
+            ),
+            (
+                "[[attack]]\nattack = 'fgsm'\nnorms = ['l1', 'l3']",
+                "line 3: norms must be one of 'linf', 'l2', 'l1', got 'l3'",
+            ),
+            (
+                "[[attack]]\nattack = 'fgsm'\nnorms = []",
+                "line 3: norms of fgsm must hold at least one norm, got none",
             ),
             (
                 "mode = 'both'\n[[attack]]\nattack = 'fgsm'",
@@ -228,6 +239,44 @@ class TestFiles:
     def test_what_is_refused(self, tmp_path: Path, text: str, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             find_panel(self.declare(tmp_path, text))
+
+    def test_members_run_in_their_norms(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        panel = self.declare(
+            tmp_path,
+            """
+            [[attack]]
+            attack = "PGD"
+            norms = ["linf"]
+            [[attack]]
+            attack = "fgsm"
+            norms = ["linf", "l2"]
+            arguments = { steps = 3 }
+        """,
+        )
+
+        def ran(norm: str, **arguments: Any) -> list[str]:
+            outcome = evaluate(
+                linear_net,
+                data.first(4),
+                tmp_path / norm,
+                eps=0.1,
+                norm=norm,
+                panel=panel,
+                **arguments,
+            )
+            return [row.attack for row in outcome.rows]
+
+        with pytest.raises(ValueError, match=r"mine.toml, line 8: fgsm takes .*got 'steps'"):
+            ran("l2")
+        panel.write_text(panel.read_text().replace("arguments = { steps = 3 }", ""))
+        assert ran("linf") == ["pgd", "fgsm"]
+        assert ran("l2") == ["fgsm"]
+        with pytest.raises(ValueError, match="panel mine has no attack that runs in norm 'l1'"):
+            ran("l1")
+        with pytest.raises(ValueError, match=r"attacks of this run \(fgsm\), got 'pgd'"):
+            ran("l2", attack_args={"pgd": {"num_steps": 3}})
 
     def test_unknown_names(self, tmp_path: Path) -> None:
         with pytest.raises(

@@ -75,7 +75,7 @@ def cascade(subject: Subject, model: nn.Module, x: Tensor, y: Tensor) -> Outcome
     outcome = Outcome(~right(x, y, model))
     panel = find_panel(PANEL)
     outcome.name = panel.full_name
-    for attack in panel.attacks():
+    for attack in panel.attacks(norm="linf"):
         rows = (~outcome.success).nonzero().squeeze(1)
         if not len(rows) or outcome.stopped:
             break

@@ -272,7 +272,7 @@ def evaluate(
         check_repeatable(data)
     check_shapes(given, data.shape, sized=getattr(data, "transform", None) is not None)
     panel = None if panel is None else resolve_panel(panel)
-    panel_attacks, mode = _members(attacks, panel, mode, attack_args or {})
+    panel_attacks, mode = _members(attacks, panel, mode, attack_args or {}, norm)
     file = None if panel is None else panel.file
     ensembles = ensembles_of(named) if members else {}
     source = source_of(generator, device)
@@ -308,8 +308,9 @@ def evaluate(
     _check(named, data, panel_attacks, settings)
     nothing = torch.zeros(0, *data.shape)
     labels = torch.zeros(0, dtype=torch.int64)
-    for number, attack in enumerate(panel_attacks):
-        with placed(file, ("attack", number), (attack_args or {}).get(attack.name, ())):
+    for attack in panel_attacks:
+        keys = () if panel is None else panel.keys(attack.name)
+        with placed(file, keys, (attack_args or {}).get(attack.name, ())):
             checked = attack if detection is None else oblivious(attack)
             checked.check(next(iter(named.values())), nothing, labels, settings, resources)
     _check_shard(shard, seed, overwrite)
@@ -487,6 +488,7 @@ def _members(
     panel: Panel | None,
     mode: str | None,
     arguments: Mapping[str, Mapping[str, Any]],
+    norm: str,
 ) -> tuple[list[Attack], str]:
     """Return the attacks of a run and its mode."""
     if mode is not None:
@@ -496,7 +498,7 @@ def _members(
             raise ValueError(
                 "attacks and panel exclude each other: a TOML file can declare any panel"
             )
-        return panel.attacks(arguments), mode or panel.mode
+        return panel.attacks(arguments, norm_name(norm)), mode or panel.mode
     attacks = ("rays",) if attacks is None else attacks
     named = assign_arguments(
         arguments, {name_of(attack): attack for attack in attacks if isinstance(attack, str)}

@@ -11,6 +11,7 @@
     name = "fw_margin"          # in records and tables. Default: the attack
     attack = "frank_wolfe"
     arguments = { loss = "margin", step_fraction = "1/2" }
+    norms = ["linf", "l2"]      # in which it runs. Default: all
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from art_ext.configuration.parsing import read_toml, read_value
 from art_ext.configuration.places import Keys, place_of, placed
 from art_ext.core.attacks import registry
 from art_ext.core.checks import check_choice, check_count, nearest, same_name
+from art_ext.core.geometry import NORMS
 from art_ext.evaluation.analysis.blocks import WORST_CASE
 from art_ext.evaluation.panel.attack import Attack
 from art_ext.evaluation.panel.members import find_attack
@@ -44,12 +46,20 @@ class Member:
         name: name in records and tables. Empty takes the attack.
         why: reason why it is there, in a few words. Those of built-in panels stand in the
             documentation.
+        norms: the norms in which it runs. In others the panel goes on without it.
     """
 
     attack: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     why: str = field(default="", compare=False)
+    norms: tuple[str, ...] = NORMS
+
+    def __post_init__(self) -> None:
+        if not self.norms:
+            raise ValueError(f"norms of {self.label} must hold at least one norm, got none")
+        for norm in self.norms:
+            check_choice("norms", norm, NORMS)
 
     @property
     def label(self) -> str:
@@ -103,24 +113,35 @@ class Panel:
             )
         ]
 
-    def attacks(self, arguments: Mapping[str, Mapping[str, Any]] | None = None) -> list[Attack]:
+    def keys(self, label: str) -> Keys:
+        """Return the place of a member in the file of the panel, by the member's name."""
+        labels = [member.label.casefold() for member in self.members]
+        return "attack", labels.index(label.casefold())
+
+    def attacks(
+        self, arguments: Mapping[str, Mapping[str, Any]] | None = None, norm: str | None = None
+    ) -> list[Attack]:
         """Return the members for the evaluation.
 
         Args:
             arguments: by a member's name, arguments besides or instead of its own.
+            norm: only the members that run in this norm. None takes all.
 
         Raises:
-            ValueError: for a name without a member, an unknown attack, or arguments that it does
-                not take.
+            ValueError: for a name without a member, an unknown attack, arguments that it does not
+                take, or a norm in which no member runs.
             ImportError: if the toolkit of an external attack is missing.
         """
+        members = [member for member in self.members if norm is None or norm in member.norms]
+        if not members:
+            raise ValueError(f"panel {self.name} has no attack that runs in norm {norm!r}")
         more = assign_arguments(
-            arguments or {}, {member.label: member.attack for member in self.members}
+            arguments or {}, {member.label: member.attack for member in members}
         )
         found = []
-        for number, member in enumerate(self.members):
+        for member in members:
             given = more[member.label]
-            with placed(self.file, ("attack", number), given):
+            with placed(self.file, self.keys(member.label), given):
                 found.append(
                     find_attack(member.attack, {**member.arguments, **given}, member.name or None)
                 )
@@ -208,6 +229,7 @@ def _without_a_name(given: Mapping[str, Any], attacks: Mapping[str, str]) -> str
     return ": ".join([wrong, *reasons[:1]])
 
 
+_SMOOTH = ("linf", "l2")
 _LABELS = "sees labels only, and succeeds where gradients are masked"
 _MARGIN = (
     "needs no projection, and the gradient of its margin does not vanish where that of the"
@@ -271,6 +293,7 @@ _BUILT_IN = (
                 "auto_pgd_targeted",
                 "succeeds where the best wrong class is not the nearest one. Its margin does not"
                 " vanish where the model is sure",
+                _SMOOTH,
             ),
             Member(
                 "auto_pgd",
@@ -278,6 +301,22 @@ _BUILT_IN = (
                 "auto_pgd_searched",
                 "a random search of scores finds the start of an ascent, where gradients around"
                 " the input are small or mislead",
+                _SMOOTH,
+            ),
+            Member(
+                "auto_pgd",
+                {"num_targets": 9, "survey_steps": 50, "num_steps": 300, "larger_balls": True},
+                "auto_pgd_larger",
+                "in L1 the ascent changes few entries at a time. Larger balls at the beginning let"
+                " it choose others",
+                ("l1",),
+            ),
+            Member(
+                "auto_pgd",
+                {"num_targets": 9, "survey_steps": 50, "num_steps": 300},
+                "auto_pgd_longer",
+                "in L1 an ascent needs more steps. Other entries are found in the ball itself",
+                ("l1",),
             ),
             Member("rays", {"max_queries": 200}, why=_LABELS),
         ),
@@ -436,7 +475,7 @@ def _declared(path: Path) -> Panel:
     members: list[Member] = []
     for number, entry in enumerate(entries):
         own: Keys = ("attack", number)
-        _known(path, entry, ("name", "attack", "arguments"), own)
+        _known(path, entry, ("name", "attack", "arguments", "norms"), own)
         for key in ("attack", *(key for key in ("name",) if key in entry)):
             if not isinstance(entry.get(key), str):
                 raise ValueError(
@@ -449,9 +488,17 @@ def _declared(path: Path) -> Panel:
                 f"{place_of(path, *own, 'arguments')}: arguments of {entry['attack']} must be a"
                 f" table, got {arguments!r}"
             )
+        norms = entry.get("norms", NORMS)
+        if not isinstance(norms, list | tuple):
+            raise ValueError(
+                f"{place_of(path, *own, 'norms')}: norms of {entry['attack']} must be a list of"
+                f" norms, got {norms!r}"
+            )
         given = {key: read_value(one) for key, one in arguments.items()}
-        members.append(Member(entry["attack"], given, entry.get("name", "")))
         with placed(path, own):
+            members.append(
+                Member(entry["attack"], given, entry.get("name", ""), norms=tuple(norms))
+            )
             _check_members(members)
     with placed(path):
         return Panel(
