@@ -117,10 +117,11 @@ def go(
     *,
     eps: float = 0.1,
     model: Any = None,
+    arguments: Any = None,
     **options: Any,
 ) -> TrainingResult:
     radius = {"eps": eps} if takes_radius(recipe) else {}
-    method = make_recipe(recipe, **radius, **RECIPES[recipe])
+    method = make_recipe(recipe, **radius, **RECIPES[recipe], **(arguments or {}))
     result = train(
         model or method.build(build, 0),
         data,
@@ -174,6 +175,7 @@ def whole(root: Path) -> None:
     go(root, "loader", loader, "free", updates=20)
     go(root, "uneven", samples(11), "free", epochs=3, checkpoint_dir=root / "uneven" / processes)
     go(root, "passes", data, "atcd", passes=25.3)
+    go(root, "previous", data, "fast", arguments={"start": "previous"}, updates=20)
     go(root, "left-out", samples(25), "natural", epochs=3)
     go(
         root,

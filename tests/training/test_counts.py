@@ -86,6 +86,8 @@ CASES = [
     (Trades(eps=EPS, num_steps=1, beta=0.0), 1 + 1 + 2, 1 + 2),
     (Fast(eps=EPS), 2, 2),
     (Fast(eps=EPS, num_steps=2), 3, 3),
+    (Fast(eps=EPS, start="zero"), 2, 2),
+    (Fast(eps=EPS, start="previous"), 2, 2),
     (FastTrades(eps=EPS), 1 + 1 + 2, 1 + 2),
     (FastTrades(eps=EPS, num_steps=2), 1 + 2 + 2, 2 + 2),
     (Free(eps=EPS, num_replays=1), 1, 1),

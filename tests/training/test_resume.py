@@ -18,7 +18,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from art_ext.training import RECIPES, Atcd, Free, Mmc, Mmlda, Pgd, Rce, TrainingResult, War, train
+from art_ext.training import (
+    RECIPES,
+    Atcd,
+    Fast,
+    Free,
+    Mmc,
+    Mmlda,
+    Pgd,
+    Rce,
+    TrainingResult,
+    War,
+    train,
+)
 from art_ext.training.checkpoints import checkpoints, load_checkpoint, save_checkpoint
 from art_ext.training.runs.defaults import takes_radius
 from tests.training._stopping import Stopped, stop_at_save
@@ -190,6 +202,7 @@ def test_killed_ten_times(tmp_path: Path) -> None:
         ),
         case("war", {**MANY_SAVES, **long}, 10, num_steps=2, zeta=20.0, hold_epochs=2.5),
         case("backward-smoothing", {**MANY_SAVES, **long}, 10),
+        case("fast", {**MANY_SAVES, **long}, 10, start="previous"),
         case("pgd", {**SIX_SAVES, **long}, 10, unusual=True, num_steps=2),
         case("mmc", {**MANY_SAVES, **long, "learning_rate": 0.01}, 10, **MMC),
         case("mmc", {**SIX_SAVES, **long, "learning_rate": 0.01}, 10, craft="fast", gain="margin"),
@@ -336,6 +349,7 @@ def test_stopped_with(
         War(eps=0.1, num_steps=2, zeta=20.0, hold_epochs=1.5),
         War(eps=0.1, num_steps=2, zeta=20.0, hold_epochs=0.3, regulariser="at"),
         Pgd(eps=0.1, num_steps=2, bn_mode="train"),
+        Fast(eps=0.1, start="previous"),
         Rce(eps=0.1, craft="pgd", num_steps=2),
         Mmc(eps=0.1, **MMC),
         Mmlda(centres="optimised", dim=2, num_classes=3, centre_norm=2.0),

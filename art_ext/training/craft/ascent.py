@@ -5,57 +5,20 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softmax
 
-from art_ext.core.checks import check_count, check_flag, check_not_negative, check_positive
+from art_ext.core.checks import check_count, check_positive
 from art_ext.core.geometry import Ball
 from art_ext.training.cost import Cost
 from art_ext.training.craft.base import Craft
+from art_ext.training.craft.starts import Start
 from art_ext.training.craft.tolerance import Tolerance, check_tolerance, tolerance_at
 from art_ext.training.objectives.losses import soft_cross_entropy
 from art_ext.training.passes import Gain
 from art_ext.training.step import Step
-
-
-@dataclass(frozen=True)
-class UniformStart:
-    """A point drawn uniformly from the ball.
-
-    Attributes:
-        boxed: clamp the point to the box.
-    """
-
-    boxed: bool = True
-
-    def __post_init__(self) -> None:
-        check_flag("boxed_start", self.boxed)
-
-    def __call__(self, step: Step, ball: Ball) -> Tensor:
-        """Return (r, *S) points."""
-        return step.uniform_start(ball, self.boxed)
-
-
-@dataclass(frozen=True)
-class NormalStart:
-    """The input with normal noise, projected onto ball and box.
-
-    Attributes:
-        deviation: standard deviation of the noise.
-    """
-
-    deviation: float
-    boxed: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_not_negative("start", self.deviation)
-
-    def __call__(self, step: Step, ball: Ball) -> Tensor:
-        """Return (r, *S) points."""
-        return ball.into(step.x + self.deviation * step.normal_like_x())
 
 
 @dataclass(frozen=True)
@@ -95,7 +58,7 @@ class Ascent(Craft):
     norm: str
     bn_mode: str
     num_steps: int
-    start: UniformStart | NormalStart
+    start: Start
     step_size: float | None = None
     radii: float | None = None
     tolerance: Tolerance = None
@@ -133,7 +96,9 @@ class Ascent(Craft):
                 tolerance,
             )
         # rows that are never moved may lie outside the box
-        return rows if self.start.boxed or tolerance is None else ball.into(rows)
+        rows = rows if self.start.boxed or tolerance is None else ball.into(rows)
+        self.start.end(step, rows)
+        return rows
 
     def _length(self, eps: float) -> float:
         if self.step_size is not None:

@@ -12,6 +12,7 @@ from art_ext.training.craft import (
     DivergenceAscent,
     NormalStart,
     UniformStart,
+    start_named,
 )
 from art_ext.training.craft.tolerance import Tolerance
 from art_ext.training.objectives import CrossEntropy, Objective, Regularised, divergence_terms
@@ -90,8 +91,11 @@ class Fast(Composition, CraftingRecipe):
 
     Attributes:
         num_steps: n.
+        start: ``"uniform"`` is a point drawn uniformly from the ball, as in the paper. ``"zero"``
+            is the input itself. ``"previous"`` adds the perturbation that row i of the previous
+            minibatch ended with, 0 at first, as ``Free`` does.
         step_size: in the units of x. None: ``1.25 eps`` for one step, and eps for each of
-            several.
+            several. The end is projected onto ball and box, so a step from ``"zero"`` reaches eps.
         tolerance: as of ``Pgd``.
         boxed_start: True clips the starting point to the box, as the authors do on CIFAR-10. On
             MNIST they do not. Most pixels lie there on a face of the box, where clipped starts all
@@ -107,20 +111,21 @@ class Fast(Composition, CraftingRecipe):
     )
     objective = CrossEntropy()
     num_steps: int = 1
+    start: str = "uniform"
     step_size: float | None = None
     tolerance: Tolerance = None
     boxed_start: bool = True
 
     @property
     def crafting(self) -> CrossEntropyAscent:
-        """Ascent of the cross-entropy from a random point of the ball."""
+        """Ascent of the cross-entropy from a point of the ball."""
         return CrossEntropyAscent(
             norm=self.norm,
             bn_mode=self.bn_mode,
             num_steps=self.num_steps,
             step_size=self.step_size,
             radii=1.25 if self.num_steps == 1 else 1.0,
-            start=UniformStart(self.boxed_start),
+            start=start_named(self.start, self.boxed_start),
             tolerance=self.tolerance,
         )
 

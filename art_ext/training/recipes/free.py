@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from art_ext.core.checks import check_count, check_positive
 from art_ext.training.cost import Cost
+from art_ext.training.craft.starts import PreviousStart
 from art_ext.training.recipes.base import BallRecipe
 from art_ext.training.step import Step
+
+PREVIOUS = PreviousStart()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,14 +74,8 @@ class Free(BallRecipe):
 
     def loss(self, step: Step) -> Tensor:
         """Return the mean cross-entropy at the carried perturbation."""
-        delta = step.carried.get("delta")
-        ball = step.ball(self.norm)
-        start = step.x
-        if delta is not None:
-            if len(delta) < len(start):  # a loader's minibatches may grow
-                delta = torch.cat([delta, torch.zeros_like(start[len(delta) :])])
-            start = start + delta[: len(start)]
-        leaf = step.memory["leaf"] = ball.into(start).detach().requires_grad_(True)
+        start = PREVIOUS(step, step.ball(self.norm))
+        leaf = step.memory["leaf"] = start.detach().requires_grad_(True)
         step.count_backward(step.x)
         return step.mean(step.cross_entropy(step.forward(leaf)))
 
@@ -87,11 +83,5 @@ class Free(BallRecipe):
         """Move the perturbation along the input gradient of the same backward."""
         leaf = step.memory.pop("leaf")
         length = step.eps if self.step_size is None else self.step_size
-        moved = (
-            step.ball(self.norm).step(leaf.detach(), step.weights_input_gradient(leaf), length)
-            - step.x
-        )
-        kept = step.carried.get("delta")
-        if kept is not None and len(kept) > len(moved):
-            moved = torch.cat([moved, kept[len(moved) :]])
-        step.carried["delta"] = moved
+        gradient = step.weights_input_gradient(leaf)
+        PREVIOUS.end(step, step.ball(self.norm).step(leaf.detach(), gradient, length))
