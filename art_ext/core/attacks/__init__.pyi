@@ -2042,6 +2042,7 @@ def rays(
     stop_on_success: bool = True,
     hierarchical: bool = True,
     speculate: str | bool = "auto",
+    trace_at: Sequence[int] | None = None,
     x_init: Tensor | None = None,
     targets: Tensor | None = None,
     mask: Tensor | None = None,
@@ -2094,6 +2095,10 @@ def rays(
             call, where the batch is too small to fill ``batch_size``. Results and ``queries`` do
             not change. Rows in vain go to ``wasted_rows``. ``"auto"``: for an ``nn.Module`` on a
             GPU only.
+        trace_at: (M,) increasing numbers of queries within the budget. ``trace["distance"]``
+            (M, N) then holds the distance of the nearest verified adversarial after so many
+            queries, as a search with that budget returns it: inf before the first success. A sample
+            that ends earlier keeps its last distance. It costs no query. None: no trace.
         x_init: (N, *S) starting points, checked for one query each. Masked coordinates take x's
             values. The search starts from the signs of x_init - x.
         targets: (N,) classes to reach. y says nothing then. Needs x_init of these classes, since

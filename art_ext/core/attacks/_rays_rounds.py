@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.attacks._rays_blocks import Blocks
+from art_ext.core.attacks._rays_trace import DistanceTrace
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import keep
 from art_ext.core.inspection import REJECTED, Inspector
@@ -148,13 +149,22 @@ class Rounds:
         rays: the points to query.
         targeted: as in the problem.
         tol: width at which a bisection ends.
+        trace: of the search. None: it keeps none.
     """
 
-    def __init__(self, oracle: LabelOracle, rays: Rays, targeted: bool, tol: float) -> None:
+    def __init__(
+        self,
+        oracle: LabelOracle,
+        rays: Rays,
+        targeted: bool,
+        tol: float,
+        trace: DistanceTrace | None = None,
+    ) -> None:
         self.oracle = oracle
         self.rays = rays
         self.targeted = targeted
         self.tol = tol
+        self.trace = trace
 
     def query(self, state: RayState) -> Tensor:
         """One model call with the next query of every row: a fast check, or a step of its
@@ -187,6 +197,8 @@ class Rounds:
             (B,) bool, True where a bisection ended.
         """
         remaining = self.oracle.ledger.remaining(state.sample)
+        if self.trace is not None:  # no further than the next mark
+            remaining = torch.minimum(remaining, self.trace.remaining(state.sample))
         levels = (width + 1).bit_length() - 1
         tree = bisection_tree(state.low, state.high, levels)
         row, number = self._useful(state, width, tree.shape[1], remaining).nonzero(as_tuple=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from art_ext.core.attacks._rays_blocks import Blocks
 from art_ext.core.attacks._rays_rounds import Rays, RayState, Rounds
+from art_ext.core.attacks._rays_trace import DistanceTrace
 from art_ext.core.attacks.engine.nearest import NearestAdversarials
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import keep
-from art_ext.core.geometry import within_ball
+from art_ext.core.geometry import distances, within_ball
 from art_ext.core.result import AttackResult, Callback, Progress, build_result
 
 
@@ -22,7 +25,7 @@ class Search:
     Args:
         problem: the samples.
         start, free: as for ``Rays``.
-        tol, stop_on_success, hierarchical, callback: as in ``rays``.
+        tol, stop_on_success, hierarchical, callback, trace_at: as in ``rays``.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class Search:
         stop_on_success: bool,
         hierarchical: bool,
         callback: Callback | None,
+        trace_at: Sequence[int] | None = None,
     ) -> None:
         self.problem = problem
         self.oracle = problem.oracle
@@ -44,8 +48,9 @@ class Search:
         flips = int(self.oracle.max_queries or 0) + 2
         self.blocks = Blocks(x.shape[1], free, hierarchical, flips, x.device)
         self.rays = Rays(problem, start, free, self.blocks)
-        self.query = Rounds(self.oracle, self.rays, problem.goal.targeted, tol)
         self.found = NearestAdversarials(problem)
+        self.trace = None if trace_at is None else DistanceTrace(trace_at, self.found)
+        self.query = Rounds(self.oracle, self.rays, problem.goal.targeted, tol, self.trace)
         self.already = torch.zeros_like(problem.index, dtype=torch.bool)
         self.idle = self.already
         self.active: RayState | None = None
@@ -61,6 +66,7 @@ class Search:
         # already adversarial, or no coordinate to change
         self.idle = self.already | (self.blocks.count == 0)
         self.found.enter_clean(self.already)
+        self._mark(self.problem.index)
         if self.rays.start is not None:
             self._check_start(self.rays.start)
         self._report(self.problem.index)
@@ -78,6 +84,8 @@ class Search:
             # here, and in the oracle's check of the budget, a round waits for the device
             rows = (ended if spent is None else ended | spent).nonzero().flatten()
             finished = self._end_directions(state, rows, spent) if len(rows) else None
+            if self.trace is not None and self.trace.is_due(state.sample, width):
+                self.trace.enter(state.sample, self._distances(state))
             self._report(state.sample)
             if finished is not None and len(finished):
                 state, waiting = self._refill(state, finished, waiting)
@@ -90,6 +98,19 @@ class Search:
         self.found.enter(
             index, self.problem.x[index], rows, self.problem.goal.reached(labels, index)
         )
+        self._mark(index)
+
+    def _mark(self, index: Tensor) -> None:
+        """Enter samples (M,) in the trace, if there is one."""
+        if self.trace is not None:
+            self.trace.enter(index, self.found.distance[index])
+
+    def _distances(self, state: RayState) -> Tensor:
+        """(B,) distances of the nearest adversarials, with the ends of bisections that go on."""
+        every = torch.arange(len(state.sample), device=state.sample.device)
+        x, better, _, _, points = self._ends(state, every)
+        ends = distances(points, x, self.problem.norm).masked_fill_(~better, torch.inf)
+        return torch.minimum(ends, self.found.distance.index_select(0, state.sample))
 
     def _finished(self, index: Tensor) -> Tensor:
         """(M,) bool: nothing to search, no budget left or, with stop_on_success, a success."""
@@ -118,29 +139,36 @@ class Search:
             if there are none.
         """
         sample = state.sample.index_select(0, rows)
-        x = state.x.index_select(0, rows)
-        flip = state.flip.index_select(0, rows)
-        high = state.high.index_select(0, rows)
-        radius = state.radius.index_select(0, rows)
-        better = state.bisecting.index_select(0, rows) & (high < radius)
-        signs = state.signs.index_select(0, rows)
-        # flip 0 turns nothing
-        direction = self.rays.directions(sample, signs, flip * better)
-        radius = torch.where(better, high, radius)
-        points = self.rays.points(x, sample, direction, radius)
+        x, better, direction, radius, points = self._ends(state, rows)
         self.found.enter(sample, x, points, better)
         # rows in a fast check have no budget left, so that their next place does not matter
         state.signs.index_copy_(0, rows, direction)
         state.radius.index_copy_(0, rows, radius)
         state.low.index_copy_(0, rows, radius)
         state.high.index_copy_(0, rows, radius)
-        state.flip.index_copy_(0, rows, flip + 1)
+        state.flip.index_copy_(0, rows, state.flip.index_select(0, rows) + 1)
         state.bisecting.index_fill_(0, rows, False)
         over = None if spent is None else spent.index_select(0, rows)
         if self.stop_on_success:
             success = self.found.first.index_select(0, sample) >= 0
             over = success if over is None else over | success
         return None if over is None else rows[over]
+
+    def _ends(self, state: RayState, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return, of some rows (b,): x (b, D), bool (b,) where the end of a bisection is nearer
+        than the best radius, the better direction and radius of both, and its points (b, D).
+        """
+        sample = state.sample.index_select(0, rows)
+        x = state.x.index_select(0, rows)
+        high = state.high.index_select(0, rows)
+        radius = state.radius.index_select(0, rows)
+        better = state.bisecting.index_select(0, rows) & (high < radius)
+        signs = state.signs.index_select(0, rows)
+        # flip 0 turns nothing
+        flip = state.flip.index_select(0, rows) * better
+        direction = self.rays.directions(sample, signs, flip)
+        radius = torch.where(better, high, radius)
+        return x, better, direction, radius, self.rays.points(x, sample, direction, radius)
 
     def _refill(
         self, state: RayState, finished: Tensor, waiting: Tensor
@@ -151,6 +179,8 @@ class Search:
         taken, waiting = waiting[: len(finished)], waiting[len(finished) :]
         if len(taken):
             state.overwrite(finished[: len(taken)], self.rays.begin(taken))
+            if self.trace is not None:
+                self.trace.begin()
         if len(finished) > len(taken):
             active = torch.ones_like(state.bisecting)
             active[finished[len(taken) :]] = False
@@ -180,10 +210,13 @@ class Search:
         if self.active is not None:
             every = torch.arange(len(self.active.sample), device=self.active.sample.device)
             self._end_directions(self.active, every, None)
-        return self.result(device), finished.to(device)
+        return self._result(device, finished), finished.to(device)
 
     def result(self, device: torch.device) -> AttackResult:
         """Return the outcome in the caller's terms, on the caller's device."""
+        return self._result(device, torch.ones_like(self.already))
+
+    def _result(self, device: torch.device, finished: Tensor) -> AttackResult:
         found = self.found
         problem = self.problem
         success = within_ball(found.distance, problem.eps)
@@ -202,4 +235,5 @@ class Search:
             stop_on_success=self.stop_on_success,
             x_nearest=found.nearest,
             nearest_distance=found.distance,
+            trace=None if self.trace is None else {"distance": self.trace.whole(finished)},
         )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from art_ext.core.attacks._rays_search import Search
+from art_ext.core.attacks._rays_trace import check_marks
 from art_ext.core.attacks.engine.options import AttackOptions
 from art_ext.core.attacks.engine.planning import PlannedRows, state_plan
 from art_ext.core.attacks.engine.problem import Problem
@@ -34,6 +37,7 @@ def rays(
     stop_on_success: bool = True,
     hierarchical: bool = True,
     speculate: str | bool = "auto",
+    trace_at: Sequence[int] | None = None,
     x_init: Tensor | None = None,
     targets: Tensor | None = None,
     mask: Tensor | None = None,
@@ -86,6 +90,10 @@ def rays(
             call, where the batch is too small to fill ``batch_size``. Results and ``queries`` do
             not change. Rows in vain go to ``wasted_rows``. ``"auto"``: for an ``nn.Module`` on a
             GPU only.
+        trace_at: (M,) increasing numbers of queries within the budget. ``trace["distance"]``
+            (M, N) then holds the distance of the nearest verified adversarial after so many
+            queries, as a search with that budget returns it: inf before the first success. A sample
+            that ends earlier keeps its last distance. It costs no query. None: no trace.
         x_init: (N, *S) starting points, checked for one query each. Masked coordinates take x's
             values. The search starts from the signs of x_init - x.
         targets: (N,) classes to reach. y says nothing then. Needs x_init of these classes, since
@@ -126,6 +134,7 @@ def rays(
     """
     check_count("max_queries", max_queries)  # None would be a search without an end
     check_search(tol, speculate)
+    check_marks(trace_at, max_queries)
     _check_targets(targets, x_init)
     problem = Problem.of(
         model,
@@ -159,6 +168,7 @@ def rays(
         stop_on_success=stop_on_success,
         hierarchical=hierarchical,
         callback=callback,
+        trace_at=trace_at,
     )
     state_plan(PlannedRows(max_queries))
     with interruptible(problem.oracle, lambda: search.interim(x.device)):
