@@ -28,6 +28,7 @@ from art_ext.benchmarks.common import print_versions, seconds, seeded, spread
 from art_ext.core.networks import frozen_eval
 from art_ext.models import mnist_two_conv, preact_resnet18
 from art_ext.training import Recipe, make_recipe, train
+from art_ext.training.optimizers import make_optimizer
 from art_ext.training.options import TrainingOptions
 from art_ext.training.runs.defaults import takes_radius
 
@@ -225,7 +226,7 @@ def measure(
         model = recipe.build(functools.partial(seeded, network), 0)
         separate = name in ("cat", "atcd")
         ours(model, x, y, recipe, 1, batch)  # warm up
-        optimizer = TrainingOptions(updates=updates, **OPTIMIZER).make_optimizer(model)
+        optimizer = make_optimizer(TrainingOptions(updates=updates, **OPTIMIZER), model)
         passing = functools.partial(bare, model, batches, passes, separate)
         mine = []
         stepped = []

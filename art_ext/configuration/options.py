@@ -33,7 +33,8 @@ class Option:
         hosts: hosts that take it.
         panel: heading in the help of the command. None: the general one.
         choices: allowed names. A text of another name is an error.
-        range: of numbers: ``">= 0"``, ``">= 1"``, ``"> 0"`` or ``"[0, 1)"``.
+        range: of numbers: ``">= 0"``, ``">= 1"``, ``"> 0"``, ``"[0, 1)"``, ``"[0, 1]"`` or, of
+            integers, ``"0 to 2"``.
         unit: unit of a number. A number in units of the input may be a fraction such as 8/255.
         off: value that stands for None in text, where leaving the option out means its default.
         by_data: the command takes its default from the data set.
@@ -146,6 +147,7 @@ def check_options(values: Any, text: bool = False) -> None:
         ">= 0": checks.check_not_negative,
         "> 0": checks.check_positive,
         "[0, 1)": checks.check_share,
+        "[0, 1]": checks.check_fraction,
     }
     for name, (one, about) in options_of(type(values)).items():
         value = getattr(values, name)
@@ -158,6 +160,7 @@ def check_options(values: Any, text: bool = False) -> None:
         elif kind == "bool":
             checks.check_flag(name, value)
         elif about.range and kind == "int":
-            checks.check_count(name, value, int(about.range.removeprefix(">= ")))
+            least, _, most = about.range.removeprefix(">= ").partition(" to ")
+            checks.check_count(name, value, int(least), int(most) if most else None)
         elif about.range:
             of_numbers[about.range](name, value)

@@ -181,6 +181,14 @@ class _Length:
         off="none",
         by_data=True,
     )
+    crop_padding: str = _length(
+        "zeros",
+        "Pixels around an image that crop_flip crops from: zeros, or the image reflected.",
+        doc="""pixels around an image that ``"crop_flip"`` crops from: ``"zeros"``, or ``"reflect"``
+        for the image mirrored at its edge.""",
+        hosts=EVERY,
+        choices=("zeros", "reflect"),
+    )
     clip_values: tuple[float, float] = _length(
         (0.0, 1.0),
         "The box: lower,upper.",
@@ -213,6 +221,19 @@ class _Updates:
         range="> 0",
         by_data=True,
     )
+    scale_rate: bool = _update(
+        False,
+        "Multiply the rate by batch_size / reference_batch.",
+        doc="""multiply the learning rate by ``batch_size / reference_batch`` (the linear rule). The
+        history holds the rate that was used.""",
+        hosts=LOOP,
+    )
+    reference_batch: int = _update(
+        128,
+        "Batch size that the learning rate belongs to, for scale_rate.",
+        hosts=LOOP,
+        range=">= 1",
+    )
     momentum: float = _update(
         0.9, "Momentum of sgd.", doc='momentum of ``"sgd"``.', hosts=LOOP, range="[0, 1)"
     )
@@ -229,6 +250,23 @@ class _Updates:
         hosts=LOOP,
         range=">= 0",
         by_data=True,
+    )
+    decay: str = _update(
+        "all",
+        "Tensors that weight_decay applies to: all, or weights, those of two dimensions or more.",
+        doc="""tensors that ``weight_decay`` applies to: ``"all"``, or ``"weights"``, those of two
+        dimensions or more. Biases and the parameters of BatchNorm have one.""",
+        hosts=LOOP,
+        choices=("all", "weights"),
+    )
+    gradient_centralisation: str = _update(
+        "none",
+        "Subtract the mean of each gradient of sgd, weight decay included: none, all or conv.",
+        doc="""subtract from each gradient, weight decay included, its mean over all axes but the
+        first, before momentum. ``"all"``: of tensors of two dimensions or more (GC). ``"conv"``: of
+        four or more (GCC). Of ``"sgd"`` only.""",
+        hosts=LOOP,
+        choices=("none", "all", "conv"),
     )
     schedule: str | Schedule | ScheduleObject = _update(
         "constant",
@@ -270,6 +308,39 @@ class _Updates:
         doc="s of the outer loss: 1 - s on the label, s / (C - 1) on each other class.",
         hosts=EVERY,
         range="[0, 1)",
+    )
+    outer_loss: str = _update(
+        "ce",
+        "Loss of the labels that the weights minimise: ce, or ce turning into dlr or cw.",
+        doc="""loss of the labels that the weights minimise. ``"ce"`` is the cross-entropy CE.
+        ``"dlr"`` and ``"cw"`` are ``(1 - b) CE + b L`` with ``b = loss_ramp t / T`` at epoch t of
+        T, where L is the difference of logits ratio, or the margin of Carlini and Wagner.""",
+        hosts=EVERY,
+        choices=("ce", "dlr", "cw"),
+    )
+    craft_loss: str = _update(
+        "ce",
+        "Loss of the labels that crafting ascends: ce, or ce turning into dlr or cw.",
+        doc="""the same of the loss that crafting ascends, for recipes that ascend the
+        cross-entropy of the labels.""",
+        hosts=EVERY,
+        choices=("ce", "dlr", "cw"),
+    )
+    loss_ramp: float = _update(
+        0.8,
+        "Share of dlr or cw in the loss at the end of the run, which grows from 0.",
+        doc="share of L in ``outer_loss`` and ``craft_loss`` at the end of the run.",
+        hosts=EVERY,
+        range="[0, 1]",
+    )
+    clean_forwards: int = _update(
+        0,
+        "Forwards of the clean minibatch for BatchNorm: 1 after each update, 2 before it too.",
+        doc="""forwards of the clean minibatch in train mode, which change the statistics of
+        BatchNorm and nothing else: 0, 1 (after the weight update) or 2 (before it too). They are
+        counted.""",
+        hosts=EVERY,
+        range="0 to 2",
     )
     ema: float | None = _update(
         None,

@@ -10,14 +10,15 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def check_count(name: str, value: object, least: int = 1) -> None:
-    """Raise ValueError unless the value is an integer >= ``least``."""
+def check_count(name: str, value: object, least: int = 1, most: int | None = None) -> None:
+    """Raise ValueError unless the value is an integer from ``least`` to ``most``, None: any."""
     try:
         whole = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         whole = None
-    if whole is None or isinstance(value, bool) or whole < least:
-        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+    if whole is None or isinstance(value, bool) or whole < least or (most and whole > most):
+        wanted = f">= {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} must be an integer {wanted}, got {value!r}")
 
 
 def check_number(name: str, value: object) -> None:
@@ -47,6 +48,13 @@ def check_share(name: str, value: object) -> None:
     check_number(name, value)
     if not 0 <= value < 1:  # type: ignore[operator]  # a number, as just checked
         raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
+
+
+def check_fraction(name: str, value: object) -> None:
+    """Raise ValueError unless the value is a number in [0, 1]."""
+    check_number(name, value)
+    if not 0 <= value <= 1:  # type: ignore[operator]  # a number, as just checked
+        raise ValueError(f"{name} must lie in [0, 1], got {value!r}")
 
 
 def check_range(name: str, value: Any) -> None:

@@ -87,7 +87,12 @@ def configuration_of(store: Store) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name not in ("tool", "format")}
 
 
-def begin_training(store: Store, configuration: Mapping[str, Any], resume: bool) -> None:
+def begin_training(
+    store: Store,
+    configuration: Mapping[str, Any],
+    resume: bool,
+    usual: Mapping[str, Any] | None = None,
+) -> None:
     """Write ``training.json`` into the folder of a training, or check that it is the same.
 
     Only the main process of the training writes.
@@ -96,6 +101,7 @@ def begin_training(store: Store, configuration: Mapping[str, Any], resume: bool)
         store: of the folder.
         configuration: everything that decides the weights, in the types of JSON.
         resume: whether an earlier process of this training may have been here.
+        usual: parts of the configuration with the values of what an earlier version did not record.
 
     Raises:
         ValueError: if the folder holds an earlier run that is not to be resumed, a run of another
@@ -120,6 +126,8 @@ def begin_training(store: Store, configuration: Mapping[str, Any], resume: bool)
     if NETWORK_FILE not in given or NETWORK_FILE not in facts:  # earlier versions record none
         given.pop(NETWORK_FILE, None)
         facts.pop(NETWORK_FILE, None)
+    for part, values in (usual or {}).items():
+        facts[part] = {**values, **facts.get(part, {})}
     check_configuration(store.path, flat(given), flat(facts))
     if resume:
         if is_main_process():

@@ -64,17 +64,26 @@ def train(
     drop_last: bool = False,
     append: tuple[str, ...] | list[str] | tuple[Tensor, Tensor] | None = None,
     augmentation: str | Callable[[Tensor, Tensor, int, int], Tensor] | None = None,
+    crop_padding: str = "zeros",
     clip_values: tuple[float, float] = (0.0, 1.0),
     optimizer: str | torch.optim.optimizer.Optimizer = "sgd",
     learning_rate: float = 0.1,
+    scale_rate: bool = False,
+    reference_batch: int = 128,
     momentum: float = 0.9,
     nesterov: bool = False,
     weight_decay: float = 0.0005,
+    decay: str = "all",
+    gradient_centralisation: str = "none",
     schedule: str | Callable[[float, float], float] | ScheduleObject = "constant",
     schedule_args: Mapping[str, Any] = {},
     warmup_epochs: float = 0.0,
     eps_warmup_epochs: float = 0.0,
     label_smoothing: float = 0.0,
+    outer_loss: str = "ce",
+    craft_loss: str = "ce",
+    loss_ramp: float = 0.8,
+    clean_forwards: int = 0,
     ema: float | None = None,
     freeze_eval_modules: bool = True,
     validation: float = 0.0,
@@ -128,14 +137,24 @@ def train(
         append: samples to train on as well, (x, y) or names of ``.npz`` files, such as those of
             ``fixed_set``. They are never held out for the validation.
         augmentation: ``"crop_flip"``, or a function of (x, ids, seed, epoch).
+        crop_padding: pixels around an image that ``"crop_flip"`` crops from: ``"zeros"``, or
+            ``"reflect"`` for the image mirrored at its edge.
         clip_values: the box (lower, upper).
         optimizer: ``"sgd"``, ``"adam"``, ``"adamw"``, or the caller's own over the model's
             parameters.
         learning_rate: learning rate of a named optimiser, the largest of the schedule. The caller's
             own optimiser keeps its settings.
+        scale_rate: multiply the learning rate by ``batch_size / reference_batch`` (the linear
+            rule). The history holds the rate that was used.
+        reference_batch: batch size that the learning rate belongs to, for scale_rate.
         momentum: momentum of ``"sgd"``.
         nesterov: True: Nesterov momentum, of ``"sgd"``.
         weight_decay: weight decay of a named optimiser.
+        decay: tensors that ``weight_decay`` applies to: ``"all"``, or ``"weights"``, those of two
+            dimensions or more. Biases and the parameters of BatchNorm have one.
+        gradient_centralisation: subtract from each gradient, weight decay included, its mean over
+            all axes but the first, before momentum. ``"all"``: of tensors of two dimensions or more
+            (GC). ``"conv"``: of four or more (GCC). Of ``"sgd"`` only.
         schedule: ``"constant"``, ``"piecewise"``, ``"cosine"``, ``"cyclic"`` or ``"halving"``. Or a
             function of the fractional epoch and the number of epochs that returns a factor of the
             rate. Or an object with ``.step()``, which is called without arguments if possible. If
@@ -145,6 +164,15 @@ def train(
         warmup_epochs: epochs over which the rate grows from 0.
         eps_warmup_epochs: epochs over which the recipe's radius grows from 0.
         label_smoothing: s of the outer loss: 1 - s on the label, s / (C - 1) on each other class.
+        outer_loss: loss of the labels that the weights minimise. ``"ce"`` is the cross-entropy CE.
+            ``"dlr"`` and ``"cw"`` are ``(1 - b) CE + b L`` with ``b = loss_ramp t / T`` at epoch t
+            of T, where L is the difference of logits ratio, or the margin of Carlini and Wagner.
+        craft_loss: the same of the loss that crafting ascends, for recipes that ascend the cross-
+            entropy of the labels.
+        loss_ramp: share of L in ``outer_loss`` and ``craft_loss`` at the end of the run.
+        clean_forwards: forwards of the clean minibatch in train mode, which change the statistics
+            of BatchNorm and nothing else: 0, 1 (after the weight update) or 2 (before it too). They
+            are counted.
         ema: decay of an average of the weights. The average is validated, kept as best, and loaded
             into the model at the end.
         freeze_eval_modules: keep submodules in eval mode that are in eval mode when the training

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from torch import nn
 
+from art_ext.configuration.options import default_of, options_of
 from art_ext.core.identity import digest_of_state
 from art_ext.models.factory import file_of_model
 from art_ext.models.layers import weights_metadata
@@ -17,7 +18,7 @@ from art_ext.storage.files import safetensors_of
 from art_ext.storage.store import Store, store_of
 from art_ext.storage.training import BEST, WEIGHTS, begin_training
 from art_ext.training.datasets import Batches
-from art_ext.training.options import TrainingOptions
+from art_ext.training.options import TrainingOptions, described
 from art_ext.training.recipes import Recipe
 from art_ext.training.recipes.registry import file_digest
 
@@ -55,7 +56,7 @@ class RunFolder:
             return None
         wanted = json.loads(json.dumps(configuration(options, recipe, model, batches, frozen)))
         folder = RunFolder(store_of(options.checkpoint_dir), wanted)
-        begin_training(folder.store, wanted, options.resume)
+        begin_training(folder.store, wanted, options.resume, _usual(recipe))
         return folder
 
     def write_weights(self, model: nn.Module, best: Mapping[str, Any] | None) -> None:
@@ -98,3 +99,15 @@ def configuration(
         "data": batches.describe(),
         **({"frozen": list(frozen)} if frozen else {}),
     }
+
+
+def _usual(recipe: Recipe) -> dict[str, Any]:
+    """Return the defaults of recipe and options, as JSON values."""
+    own = {one.name: one.default for one in fields(recipe) if one.default is not MISSING}
+    options = {
+        name: described(default_of(one))
+        for name, (one, about) in options_of(TrainingOptions).items()
+        if about.decides == "weights"
+    }
+    usual: dict[str, Any] = json.loads(json.dumps({"recipe": own, "options": options}))
+    return usual

@@ -22,6 +22,7 @@ class Length:
         budget: rows forward plus backward that all processes may send. None: no bound.
         first: weight updates of the run before the phase.
         first_epoch: epochs of the run before the phase.
+        more: rows of an update per sample beside those of the recipe, of ``clean_forwards``.
     """
 
     recipe: Recipe
@@ -30,6 +31,7 @@ class Length:
     budget: float | None = None
     first: int = 0
     first_epoch: int = 0
+    more: int = 0
 
     @staticmethod
     def of(options: TrainingOptions, recipe: Recipe, batches: Batches, processes: int) -> Length:
@@ -46,7 +48,8 @@ class Length:
         samples = batches.samples()
         total = options.total(recipe, batches.sizes(processes), samples)
         budget = options.passes * samples * (1 + ROUNDING)
-        return Length(recipe, count * recipe.replays, total, budget)
+        more = sum(options.cost(recipe)) - sum(recipe.cost())
+        return Length(recipe, count * recipe.replays, total, budget, more=more)
 
     @staticmethod
     def of_phases(
@@ -103,6 +106,6 @@ class Length:
         if self.budget is None:
             return True, True
         remaining = self.budget - spent
-        fits = remaining >= rows * sum(self.recipe.cost())
-        spare = remaining >= rows * sum(self.recipe.largest_cost())
+        fits = remaining >= rows * (sum(self.recipe.cost()) + self.more)
+        spare = remaining >= rows * (sum(self.recipe.largest_cost()) + self.more)
         return fits, spare

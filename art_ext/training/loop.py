@@ -21,6 +21,7 @@ from art_ext.core.streams import global_streams_kept
 from art_ext.storage.locking import is_main_process
 from art_ext.storage.training import locked_training
 from art_ext.tracking import Trackers
+from art_ext.training.augmentation import check_padding
 from art_ext.training.averaging import WeightAverage
 from art_ext.training.batches import Batch, LoaderBatches
 from art_ext.training.engine import Engine
@@ -31,6 +32,7 @@ from art_ext.training.history import EpochEnd, Row, write_history
 from art_ext.training.length import Length
 from art_ext.training.modes import Frozen, frozen_modules, log_frozen, set_training
 from art_ext.training.network import prepared
+from art_ext.training.optimizers import make_optimizer
 from art_ext.training.options import TrainingOptions
 from art_ext.training.phases import Phases, check_labelled, phases_of
 from art_ext.training.rates import Rate, check_schedule
@@ -161,15 +163,16 @@ def _started(
     Errors of arguments and data are raised before anything is written.
     """
     processes = int(accelerator.num_processes)
-    recipe.check_smoothing(options.label_smoothing)
+    recipe.check_losses(options.label_smoothing, options.outer_loss, options.craft_loss)
     sources = make_sources(data, options, recipe, device, processes)
     recipe = recipe.fitted(model, sources.batches.example, options.seed)
     recipe.check(sources.box)
+    check_padding(options.crop_padding, sources.batches.example.shape[1:])
     phases = phases_of(recipe, options)
     check_labelled(phases, sources.batches)
     lengths = Length.of_phases(phases, options, sources.batches, processes)
     check_schedule(options, sources.validation)
-    optimizer = options.make_optimizer(model)
+    optimizer = make_optimizer(options, model)
     frozen = frozen_modules(model) if options.freeze_eval_modules else {}
     _check_one_row(model, sources, options, processes, frozen)
     folder = RunFolder.open(options, recipe, model, sources.batches, frozen)
@@ -327,6 +330,9 @@ def _train_batch(run: _Run, batch: Batch) -> None:
             eps=_radius(run, state.update),
             seed=options.seed,
             smoothing=options.label_smoothing,
+            outer_loss=options.outer_loss,
+            craft_loss=options.craft_loss,
+            ramp=options.loss_ramp * time / length.epochs,
             memory=memory,
             carried=state.carried,
             epoch=epoch,
@@ -353,7 +359,11 @@ def _update(run: _Run, step: Step) -> None:
     state.losses.check(CHECK_EVERY if run.engine.device.type != "cpu" else 1, run.length)
     run.engine.accelerator.backward(loss)
     run.phases.recipe.after_backward(step)
+    if run.options.clean_forwards > 1:
+        step.observe(step.x)
     run.stepper.step()
+    if run.options.clean_forwards:
+        step.observe(step.x)
     run.rate.end_update()
     run.average.update()
     state.log(step.log)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,9 @@ from art_ext.configuration.training import LENGTHS, TrainingConfig
 from art_ext.storage.store import local_folder
 from art_ext.tracking import check_trackers
 from art_ext.training.augmentation import AUGMENTATIONS, Augmentation
+from art_ext.training.cost import Cost
 from art_ext.training.history import EpochEnd
+from art_ext.training.optimizers import check_optimizer
 from art_ext.training.schedules import Schedule, ScheduleObject, make_schedule
 from art_ext.training.stepping import step_arguments, wants_metric
 
@@ -66,6 +69,12 @@ class TrainingOptions(_Keywords):
         if self.teacher is not None and not isinstance(self.teacher, nn.Module):
             raise ValueError(f"teacher must be an nn.Module, got {self.teacher!r}")
         check_trackers(self.trackers, self.tracker_args)
+        check_optimizer(self)
+        if self.crop_padding != "zeros" and self.augmentation != "crop_flip":
+            raise ValueError(
+                "crop_padding belongs to augmentation='crop_flip', got"
+                f" {self.crop_padding!r} beside another augmentation"
+            )
         self._check_schedule()
 
     def _check_schedule(self) -> None:
@@ -128,49 +137,24 @@ class TrainingOptions(_Keywords):
             return self.updates
         per_epoch = len(sizes) * recipe.replays
         if self.passes is not None:
-            return updates_within(self.passes, recipe, sizes, samples)
+            return updates_within(self.passes, self.cost(recipe), recipe.replays, sizes, samples)
         epochs = self.epochs or (self.equivalent_epochs or 0) / recipe.worth
         return max(1, round(epochs * per_epoch))
 
+    def cost(self, recipe: Recipe) -> Cost:
+        """Return the rows of an update per sample, those of ``clean_forwards`` included."""
+        return recipe.cost().plus(Cost(self.clean_forwards, 0).times(recipe.networks))
+
     def augment(self) -> Augmentation | None:
         """Return the augmentation as a function."""
-        return (
-            AUGMENTATIONS[self.augmentation]
-            if isinstance(self.augmentation, str)
-            else self.augmentation
-        )
-
-    def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """Create the optimiser over the model's parameters."""
-        if not isinstance(self.optimizer, str):
-            own = set(model.parameters())
-            if not all(
-                weight in own for group in self.optimizer.param_groups for weight in group["params"]
-            ):
-                raise ValueError(
-                    "the optimizer must be one over the model's parameters, got one with others"
-                )
-            return self.optimizer
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        if not parameters:
-            raise ValueError(
-                "the model must have a parameter to train, got none that requires a gradient"
-            )
-        if self.optimizer == "sgd":
-            return torch.optim.SGD(
-                parameters,
-                self.learning_rate,
-                momentum=self.momentum,
-                nesterov=self.nesterov,
-                weight_decay=self.weight_decay,
-            )
-        kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
-        return kind(parameters, self.learning_rate, weight_decay=self.weight_decay)
+        if not isinstance(self.augmentation, str):
+            return self.augmentation
+        return partial(AUGMENTATIONS[self.augmentation], fill=self.crop_padding)
 
     def identity(self) -> dict[str, Any]:
         """Return the options that decide the final weights, as JSON values."""
         return {
-            name: _described(getattr(self, name))
+            name: described(getattr(self, name))
             for name, (_, about) in options_of(type(self)).items()
             if about.decides == "weights"
         }
@@ -179,47 +163,54 @@ class TrainingOptions(_Keywords):
 TrainingOptions.__doc__ = f"{TrainingOptions.__doc__}\n\n{documented(TrainingOptions)}\n"
 
 
-def updates_within(passes: float, recipe: Recipe, sizes: Sequence[int], samples: int) -> int:
+def updates_within(
+    passes: float, cost: Cost, replays: int, sizes: Sequence[int], samples: int
+) -> int:
     """Return the number of weight updates whose rows forward and backward fit into ``passes``.
 
-    ``passes`` is per sample. No row is sent again.
+    Args:
+        passes: rows per sample.
+        cost: of an update per sample. No row is sent again.
+        replays: updates of a minibatch.
+        sizes: rows of the minibatches of an epoch.
+        samples: number of training samples.
 
     Raises:
         ValueError: if not even the first update fits.
     """
-    first = sizes[0] * sum(recipe.cost()) / samples
+    row = sum(cost)
+    first = sizes[0] * row / samples
     if passes * (1 + ROUNDING) < first:
         raise ValueError(
             f"passes must be at least {first:.4g}, the rows of one weight update per training"
             f" sample, got {passes}"
         )
     budget = passes * samples * (1 + ROUNDING)
-    row = sum(recipe.cost())
-    epochs = int(budget // (row * sum(sizes) * recipe.replays))
-    remaining = budget - epochs * row * sum(sizes) * recipe.replays
-    updates = epochs * len(sizes) * recipe.replays
+    epochs = int(budget // (row * sum(sizes) * replays))
+    remaining = budget - epochs * row * sum(sizes) * replays
+    updates = epochs * len(sizes) * replays
     for size in sizes:
-        more = min(recipe.replays, int(remaining // (row * size)))
+        more = min(replays, int(remaining // (row * size)))
         updates += more
-        if more < recipe.replays:
+        if more < replays:
             break
         remaining -= more * row * size
     return max(1, updates)
 
 
-def _described(value: object) -> object:
+def described(value: object) -> object:
     """Return numbers, texts and lists of them unchanged, and the kind of anything else."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Mapping):
-        return {str(name): _described(one) for name, one in value.items()}
+        return {str(name): described(one) for name, one in value.items()}
     if isinstance(value, (tuple, list)):
-        return [_described(one) for one in value]
+        return [described(one) for one in value]
     if isinstance(value, Tensor):
         return f"tensor {tuple(value.shape)}"
     if isinstance(value, torch.optim.Optimizer):
         return {
             "kind": type(value).__qualname__,
-            **{name: _described(one) for name, one in value.defaults.items()},
+            **{name: described(one) for name, one in value.defaults.items()},
         }
     return getattr(value, "__qualname__", type(value).__qualname__)

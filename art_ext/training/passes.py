@@ -52,6 +52,14 @@ class Passes:
         self._armed = True
         return network
 
+    def observe(self, rows: Tensor) -> None:
+        """Send rows forward without a graph, of which only the statistics of BatchNorm take note.
+
+        The network is in train mode.
+        """
+        with torch.no_grad():
+            self._engine.raw(self._engine.plain, rows)
+
     def forward_again(self, rows: Tensor) -> Tensor:
         """Return (r, C) class scores of a second training forward, of a few rows of the minibatch.
 

@@ -148,5 +148,10 @@ def _of_loader(data: Any, options: TrainingOptions, processes: int) -> LoaderBat
             "drop_last is for data in tensors; a loader drops its own last batch: "
             "DataLoader(..., drop_last=True)"
         )
+    if options.scale_rate:
+        raise ValueError(
+            "scale_rate is for data in tensors and datasets, whose batch_size the run knows,"
+            " got a loader"
+        )
     kind = SharedLoaderBatches if processes > 1 and can_be_shared(data) else LoaderBatches
     return kind(data, options.clip_values, options.seed)

@@ -8,7 +8,7 @@ from torch import Tensor
 from art_ext.core.geometry import Ball
 from art_ext.core.streams import normal, uniform, uniform_pairs
 from art_ext.training.engine import Engine
-from art_ext.training.objectives.losses import smoothed_cross_entropy
+from art_ext.training.objectives.losses import ramped, smoothed_cross_entropy
 from art_ext.training.passes import Passes
 
 DRAWS = 1 << 10  # blocks of a sample's random stream that one weight update may use
@@ -48,6 +48,9 @@ class Step(Passes):
         eps: float,
         seed: int,
         smoothing: float,
+        outer_loss: str = "ce",
+        craft_loss: str = "ce",
+        ramp: float = 0.0,
         memory: dict[str, Tensor],
         carried: dict[str, Tensor],
         epoch: int = 0,
@@ -58,6 +61,9 @@ class Step(Passes):
         super().__init__(engine)
         self._seed = seed
         self._smoothing = smoothing
+        self._outer_loss = outer_loss
+        self._craft_loss = craft_loss
+        self._ramp = ramp
         self.x = x
         self.y = y
         self.ids = ids
@@ -104,12 +110,24 @@ class Step(Passes):
         return ball.into(drawn) if boxed else drawn
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
-        """Return (r,) the outer loss: cross-entropy with the run's label smoothing."""
-        return smoothed_cross_entropy(logits, self.y, self._smoothing)
+        """Return (r,) the outer loss: cross-entropy with the run's label smoothing.
+
+        With another ``outer_loss`` it turns into that one during the run.
+        """
+        entropy = smoothed_cross_entropy(logits, self.y, self._smoothing)
+        return ramped(entropy, logits, self.y, self._outer_loss, self._ramp)
 
     def hard_cross_entropy(self, logits: Tensor) -> Tensor:
-        """Return (r,) cross-entropy of the labels themselves, which crafting ascends."""
+        """Return (r,) cross-entropy of the labels themselves."""
         return smoothed_cross_entropy(logits, self.y)
+
+    def crafting_loss(self, logits: Tensor) -> Tensor:
+        """Return (r,) the loss that crafting ascends: cross-entropy of the labels themselves.
+
+        With another ``craft_loss`` it turns into that one during the run.
+        """
+        entropy = self.hard_cross_entropy(logits)
+        return ramped(entropy, logits, self.y, self._craft_loss, self._ramp)
 
     def mean(self, values: Tensor) -> Tensor:
         """Return this process' part of the mean over the whole minibatch.

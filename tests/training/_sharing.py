@@ -56,6 +56,14 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 ENSEMBLES = ("adp",)  # of three classes and two members, with radii of their own
 RESUMED = ("free", "war", "atcd")
+TRICKS: dict[str, Any] = {
+    "gradient_centralisation": "all",
+    "decay": "weights",
+    "clean_forwards": 2,
+    "outer_loss": "cw",
+    "craft_loss": "cw",
+    "scale_rate": True,
+}
 SPLITS = {"epoch": {}, "mid": {"checkpoint_every": 6}}
 
 
@@ -176,6 +184,7 @@ def whole(root: Path) -> None:
     go(root, "uneven", samples(11), "free", epochs=3, checkpoint_dir=root / "uneven" / processes)
     go(root, "passes", data, "atcd", passes=25.3)
     go(root, "previous", data, "fast", arguments={"start": "previous"}, updates=20)
+    go(root, "tricks", data, "pgd", epochs=4, **TRICKS)
     go(root, "left-out", samples(25), "natural", epochs=3)
     go(
         root,

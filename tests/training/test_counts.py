@@ -80,6 +80,7 @@ CASES = [
     (Natural(), 1, 1),
     (Pgd(eps=EPS, num_steps=3), 4, 4),
     (Pgd(eps=EPS, num_steps=3, tolerance=0), 4, 4),
+    (Pgd(eps=EPS, num_steps=3, mixture=0.5), 3 + 2, 3 + 2),
     (Pgd(eps=EPS, num_steps=2, norm="l2"), 3, 3),
     (Pgd(eps=EPS, num_steps=2, norm="l1", bn_mode="train"), 3, 3),
     (Trades(eps=EPS, num_steps=2), 1 + 2 + 2, 2 + 2),

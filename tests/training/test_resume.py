@@ -47,6 +47,13 @@ MMC: dict[str, Any] = {
     "centre_norm": 2.0,
 }
 MANY_SAVES = {"epochs": 6, "checkpoint_every": 4}
+TRICKS: dict[str, Any] = {
+    "gradient_centralisation": "all",
+    "decay": "weights",
+    "clean_forwards": 2,
+    "outer_loss": "dlr",
+    "craft_loss": "cw",
+}
 
 
 def rows(folder: Path) -> list[dict[str, float]]:
@@ -204,6 +211,7 @@ def test_killed_ten_times(tmp_path: Path) -> None:
         case("backward-smoothing", {**MANY_SAVES, **long}, 10),
         case("fast", {**MANY_SAVES, **long}, 10, start="previous"),
         case("pgd", {**SIX_SAVES, **long}, 10, unusual=True, num_steps=2),
+        case("pgd", {**MANY_SAVES, **long, **TRICKS}, 10, num_steps=2, mixture=0.5),
         case("mmc", {**MANY_SAVES, **long, "learning_rate": 0.01}, 10, **MMC),
         case("mmc", {**SIX_SAVES, **long, "learning_rate": 0.01}, 10, craft="fast", gain="margin"),
         case("atcd", {**MANY_SAVES, **long}, 10, unusual=True, num_replays=2, num_steps=2),

@@ -112,11 +112,16 @@ class Ascent(Craft):
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropyAscent(Ascent):
-    """Ascent of the cross-entropy of the unsmoothed label."""
+    """Ascent of the cross-entropy of the unsmoothed label, or of the run's ``craft_loss``."""
+
+    @property
+    def ascends_labels(self) -> bool:
+        """True."""
+        return True
 
     def gain(self, step: Step) -> Gain:
-        """Return the cross-entropy of the labels."""
-        return step.hard_cross_entropy
+        """Return the loss of the labels."""
+        return step.crafting_loss
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,11 @@ class BackwardSmoothedAscent(Craft):
         return Cost(self.num_steps + 1 + self._needs_clean, self.num_steps + 1)
 
     @property
+    def ascends_labels(self) -> bool:
+        """True of the PGD variant."""
+        return self.variant == "pgd"
+
+    @property
     def _needs_clean(self) -> bool:
         return self.variant == "trades" or (self.start == "backward" and self.target == "shifted")
 
@@ -85,7 +90,7 @@ class BackwardSmoothedAscent(Craft):
         rows = step.x if still else rows
         if self.variant == "pgd" or clean is None:
             return ascend(
-                step, rows, step.hard_cross_entropy, ball, self.num_steps, length, self.bn_mode
+                step, rows, step.crafting_loss, ball, self.num_steps, length, self.bn_mode
             )
         away = partial(soft_cross_entropy, q=softmax(clean, dim=1))
         rows = ascend(step, rows, away, ball, self.num_steps, length, self.bn_mode)

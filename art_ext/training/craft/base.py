@@ -18,6 +18,11 @@ class Craft(ABC):
     ``Step``, which counts them. The radius is ``step.eps``.
     """
 
+    @property
+    def ascends_labels(self) -> bool:
+        """True if the craft ascends the run's ``craft_loss``."""
+        return False
+
     @abstractmethod
     def cost(self) -> Cost:
         """Return the rows forward and backward per sample."""

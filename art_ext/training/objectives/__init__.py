@@ -2,6 +2,7 @@
 
 from art_ext.training.objectives.base import (
     CrossEntropy,
+    Mixture,
     Objective,
     OfScores,
     Regularised,
@@ -21,6 +22,7 @@ from art_ext.training.objectives.losses import (
 
 __all__ = [
     "CrossEntropy",
+    "Mixture",
     "Objective",
     "OfScores",
     "Regularised",

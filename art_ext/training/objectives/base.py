@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from art_ext.core.checks import check_not_negative
+from art_ext.core.checks import check_fraction, check_not_negative
 from art_ext.training.cost import Cost
 from art_ext.training.objectives.losses import ScoreLoss, divergence
 
@@ -50,6 +50,35 @@ class CrossEntropy(Objective):
         """Return (r,) cross-entropies."""
         step.count_backward(x_adv)
         return step.cross_entropy(step.forward(x_adv))
+
+
+@dataclass(frozen=True)
+class Mixture(Objective):
+    """``alpha CE(f(x'), y) + (1 - alpha) CE(f(x), y)``, with the run's label smoothing.
+
+    Two training forwards, which BatchNorm sees separately.
+
+    Attributes:
+        alpha: weight of the examples, in [0, 1].
+    """
+
+    alpha: float
+
+    def __post_init__(self) -> None:
+        check_fraction("mixture", self.alpha)
+
+    def cost(self) -> Cost:
+        """Return 2 forwards and 2 backwards."""
+        return Cost(2, 2)
+
+    def __call__(self, step: Step, x_adv: Tensor) -> Tensor:
+        """Return (r,) losses."""
+        step.count_backward(step.x)
+        step.count_backward(x_adv)
+        # the examples first, so that their forward draws what it draws without the inputs
+        robust = step.cross_entropy(step.forward(x_adv))
+        natural = step.cross_entropy(step.forward(step.x))
+        return self.alpha * robust + (1 - self.alpha) * natural
 
 
 @dataclass(frozen=True)

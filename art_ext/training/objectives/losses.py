@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from art_ext.core.losses import dlr, margin
+
 ScoreLoss = Callable[[Tensor, Tensor], Tensor]  # from scores (R, C) and classes (R,) to (R,)
+_MARGINS: dict[str, ScoreLoss] = {"dlr": dlr, "cw": margin}
 
 
 def smoothed_cross_entropy(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -28,6 +31,21 @@ def smoothed_cross_entropy(logits: Tensor, y: Tensor, smoothing: float = 0.0) ->
     own = log_p.gather(1, y.unsqueeze(1)).squeeze(1)
     others = (log_p.sum(dim=1) - own) / (logits.shape[1] - 1)
     return -((1 - smoothing) * own + smoothing * others)
+
+
+def ramped(entropy: Tensor, logits: Tensor, y: Tensor, loss: str, share: float) -> Tensor:
+    """Return (R,) ``(1 - b) CE + b L``.
+
+    Args:
+        entropy: (R,) CE.
+        logits: (R, C) class scores.
+        y: (R,) labels.
+        loss: of L: ``"dlr"``, ``"cw"`` or ``"ce"``, for CE alone.
+        share: b.
+    """
+    if loss == "ce" or not share:
+        return entropy
+    return (1 - share) * entropy + share * _MARGINS[loss](logits, y)
 
 
 def soft_cross_entropy(logits: Tensor, q: Tensor) -> Tensor:

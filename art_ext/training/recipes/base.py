@@ -35,7 +35,7 @@ class Recipe(ABC):
         paper: the publication, as ``"Authors. Title. Venue year."``
         head: makes class scores of the network's raw output. Default: the output itself.
         sgd_rate: learning rate of SGD on the command line. None: that of the data set.
-        smooths: False for losses to which label smoothing does not apply.
+        smooths: False for losses to which label smoothing and ``outer_loss`` do not apply.
     """
 
     name: ClassVar[str]
@@ -102,11 +102,25 @@ class Recipe(ABC):
     def check(self, box: Box) -> None:  # noqa: B027  # most have nothing to check
         """Raise ValueError for a configuration that does not fit inputs in this box."""
 
-    def check_smoothing(self, label_smoothing: float) -> None:
-        """Raise ValueError for a label smoothing that the loss would leave out."""
+    @property
+    def ascends_labels(self) -> bool:
+        """True if crafting ascends the run's ``craft_loss``."""
+        return False
+
+    def check_losses(self, label_smoothing: float, outer_loss: str, craft_loss: str) -> None:
+        """Raise ValueError for options of the loss that the recipe would leave out."""
         if label_smoothing and not self.smooths:
             raise ValueError(
                 f"label_smoothing does not apply to the loss of {self.name}, got {label_smoothing}"
+            )
+        if outer_loss != "ce" and not self.smooths:
+            raise ValueError(
+                f"outer_loss does not apply to the loss of {self.name}, got {outer_loss!r}"
+            )
+        if craft_loss != "ce" and not self.ascends_labels:
+            raise ValueError(
+                "craft_loss is for recipes whose crafting ascends the cross-entropy of the labels,"
+                f" such as pgd, got {craft_loss!r} beside {self.name}"
             )
 
     def fitted(self, model: nn.Module, rows: Tensor, seed: int) -> Recipe:
@@ -199,6 +213,11 @@ class Composition(Recipe):
     @abstractmethod
     def crafting(self) -> Craft:
         """Way to craft the examples."""
+
+    @property
+    def ascends_labels(self) -> bool:
+        """True if the craft does."""
+        return self.crafting.ascends_labels
 
     @property
     @abstractmethod

@@ -15,7 +15,13 @@ from art_ext.training.craft import (
     start_named,
 )
 from art_ext.training.craft.tolerance import Tolerance
-from art_ext.training.objectives import CrossEntropy, Objective, Regularised, divergence_terms
+from art_ext.training.objectives import (
+    CrossEntropy,
+    Mixture,
+    Objective,
+    Regularised,
+    divergence_terms,
+)
 from art_ext.training.recipes.adp import Adp
 from art_ext.training.recipes.atcd import Atcd, Cat
 from art_ext.training.recipes.base import Composition, CraftingRecipe, Recipe
@@ -53,6 +59,8 @@ class Pgd(Composition, CraftingRecipe):
             (early-stopped PGD). With 0, a sample misclassified at its start is never moved. None
             never freezes a sample. A schedule ``{epoch: tolerance}`` begins at epoch 0, and each
             entry holds from its epoch on.
+        mixture: alpha of the loss ``alpha CE(f(x'), y) + (1 - alpha) CE(f(x), y)``, in [0, 1],
+            which costs 1 forward and 1 backward more. None: the examples alone.
 
     References:
         Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards deep learning models resistant to
@@ -65,10 +73,15 @@ class Pgd(Composition, CraftingRecipe):
         "Madry, Makelov, Schmidt, Tsipras, Vladu. Towards deep learning models resistant to"
         " adversarial attacks. ICLR 2018."
     )
-    objective = CrossEntropy()
     num_steps: int = 10
     step_size: float | None = None
     tolerance: Tolerance = None
+    mixture: float | None = None
+
+    @property
+    def objective(self) -> Objective:
+        """Cross-entropy of the examples, or its mean with that of the inputs."""
+        return CrossEntropy() if self.mixture is None else Mixture(self.mixture)
 
     @property
     def crafting(self) -> CrossEntropyAscent:

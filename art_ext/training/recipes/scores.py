@@ -91,6 +91,11 @@ class ScoreRecipe(CraftingRecipe):
         return ScoreAscent(**settings, loss=loss, target=self.target)
 
     @property
+    def ascends_labels(self) -> bool:
+        """True if the craft does."""
+        return self.crafting.ascends_labels
+
+    @property
     def radius(self) -> float:
         """eps with a craft, else 0."""
         return 0.0 if self.craft == NONE else self.eps

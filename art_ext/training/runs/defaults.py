@@ -175,7 +175,8 @@ def _fill_length(found: dict[str, Any], own: DataDefaults) -> None:
         worth = {
             "epochs": 1,
             "equivalent_epochs": recipe.worth,
-            "passes": recipe.replays * sum(recipe.cost()),
+            "passes": recipe.replays
+            * (sum(recipe.cost()) + recipe.networks * found.get("clean_forwards", 0)),
         }
         epochs = next(found[name] / worth[name] for name in LENGTHS if name in found)
         found["eps_warmup_epochs"] = own.eps_warmup * epochs

@@ -17,6 +17,7 @@ from art_ext.models.layers import head_records
 from art_ext.storage import formats
 from art_ext.storage.training import BEST, TOOL, WEIGHTS
 from art_ext.training import Recipe, TrainingResult
+from art_ext.training.optimizers import used_rate
 from art_ext.training.runs.configuration import Configuration
 from art_ext.training.runs.figures import SEED, measure, measure_weights, step_size
 from art_ext.training.runs.folder import figure_settings
@@ -47,6 +48,7 @@ def record_of(
         "data": configuration.data,
         "model": configuration.model,
         "seed": configuration.seed,
+        "learning_rate": used_rate(configuration),
         **({"heads": heads} if heads else {}),
         "updates": result.updates,
         "seconds": result.seconds,

@@ -32,6 +32,7 @@ from art_ext.storage.training import (
 from art_ext.tracking import Trackers, key
 from art_ext.training import Recipe, TrainingOptions
 from art_ext.training.appending import appended
+from art_ext.training.augmentation import check_padding
 from art_ext.training.batches import check_drop_last
 from art_ext.training.loop import train_tracked
 from art_ext.training.modes import frozen_modules
@@ -243,7 +244,9 @@ def _check_fit(
     check_drop_last(len(kept), configuration.batch_size, configuration.drop_last)
     if configuration.passes is not None:
         first = min(configuration.batch_size, len(kept))
-        updates_within(configuration.passes, recipe, [first], len(kept))
+        cost = TrainingOptions(**configuration.options()).cost(recipe)
+        updates_within(configuration.passes, cost, recipe.replays, [first], len(kept))
+    check_padding(configuration.crop_padding, data.shape)
     box = Box.of(configuration.clip_values, data.shape, torch.device("cpu"))
     check_ball(norm_of(recipe), configuration.eps, box)
     recipe.check(box)
