@@ -335,7 +335,7 @@ class _Updates:
     )
     clean_forwards: int = _update(
         0,
-        "Forwards of the clean minibatch for BatchNorm: 1 after each update, 2 before it too.",
+        "Passes of the clean minibatch for BatchNorm: 1 after each update, 2 before it too.",
         doc="""forwards of the clean minibatch in train mode, which change the statistics of
         BatchNorm and nothing else: 0, 1 (after the weight update) or 2 (before it too). They are
         counted.""",

@@ -50,7 +50,7 @@ def crop_flip(
     return padded[sample, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
-AUGMENTATIONS: dict[str, Augmentation] = {"crop_flip": crop_flip}
+AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {"crop_flip": crop_flip}
 
 
 def check_padding(fill: str, shape: Sequence[int]) -> None:

@@ -108,11 +108,15 @@ def make_optimizer(options: TrainingOptions, model: nn.Module) -> torch.optim.Op
     groups = _groups(options, weights)
     rate = used_rate(options)
     if options.optimizer == "sgd":
-        momentum = {"momentum": options.momentum, "nesterov": options.nesterov}
+        settings: dict[str, Any] = {
+            "lr": rate,
+            "momentum": options.momentum,
+            "nesterov": options.nesterov,
+            "weight_decay": options.weight_decay,
+        }
         if options.gradient_centralisation == "none":
-            return torch.optim.SGD(groups, rate, weight_decay=options.weight_decay, **momentum)
-        least = CENTRALISED[options.gradient_centralisation]
-        return CentralisedSGD(groups, least, lr=rate, weight_decay=options.weight_decay, **momentum)
+            return torch.optim.SGD(groups, **settings)
+        return CentralisedSGD(groups, CENTRALISED[options.gradient_centralisation], **settings)
     kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, rate, weight_decay=options.weight_decay)
 
