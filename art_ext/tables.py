@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from art_ext.attacks.generate import formatted
+from art_ext.cli.presets import described as described_preset
 from art_ext.cli.recipes import described
 from art_ext.configuration.evaluation import EvaluationConfig
 from art_ext.configuration.generator import GeneratorConfig, SampleConfig
@@ -34,6 +35,7 @@ from art_ext.evaluation.panel.panels import PANELS, VERSIONS, Member
 from art_ext.models.networks import NETWORKS
 from art_ext.shells import art, torchattacks
 from art_ext.shells.plan import Host, Plan, has_shell, plan
+from art_ext.training.presets import preset_names
 from art_ext.training.recipes.catalogue import CATALOGUE
 from art_ext.training.recipes.registry import RECIPES
 
@@ -60,6 +62,7 @@ def values() -> str:
         "MODELS": NETWORKS,
         "NORMS": NORMS,
         "PANELS": [*PANELS, *VERSIONS],
+        "PRESETS": preset_names(),
         "RECIPES": [recipe.name for recipe in CATALOGUE],
     }
     lines = [f"{name} = {tuple(sorted(found))!r}" for name, found in names.items()]
@@ -320,6 +323,17 @@ def _recipes(specs: Sequence[AttackSpec], prefix: str) -> str:
     return _table(header, rows)
 
 
+def _presets(specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Return the table of presets with what a run costs."""
+    rows = []
+    for facts in map(described_preset, preset_names()):
+        cells = [facts[key] for key in ("data", "network", "length")]
+        passes = f"{facts['passes']:,.0f}"
+        rows.append((f"`{facts['name']}`", *cells, facts["rows"], passes, facts["paper"]))
+    header = ("preset", "data of the paper", "network", "length", "rows an update", "passes")
+    return _table((*header, "paper"), rows)
+
+
 def _class_name(spec: AttackSpec, host: str) -> str:
     shell = spec.hosts.get(host)
     return f"`{shell.name}`" if shell and shell.name else "-"
@@ -393,6 +407,7 @@ TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "panels": _panels,
     "reasons": _reasons,
     "recipes": _recipes,
+    "presets": _presets,
     "pages": _pages,
     "features": _features,
     "cost": _cost,

@@ -11,6 +11,7 @@ COMPLETED: dict[str, Sequence[str]] = {
     "attack": values.ATTACKS,
     "attacks": values.ATTACKS,
     "panel": values.PANELS,
+    "preset": values.PRESETS,
     "recipe": values.RECIPES,
     "data": values.DATA,
     "norm": values.NORMS,

@@ -28,14 +28,14 @@ def train(context: typer.Context, **options: Any) -> None:
         from art_ext.training.runs.figures import pgd_title, to_text
 
         folder = local_folder(out, "train")
-        named = config is not None or {"recipe", "data"} & set(given)
+        named = config is not None or {"preset", "recipe", "data"} & set(given)
         if not named and (folder / CONFIGURATION).is_file():
             if resume:
                 config = folder / CONFIGURATION  # no option needs to be repeated
             elif (folder / TRAINING).is_file() and not options["overwrite"]:
                 raise ValueError(
                     f"{out} holds a run: pass --resume to continue it or to show its figures. A new"
-                    " run needs another folder, --recipe and --data"
+                    " run needs another folder, --recipe or --preset, and --data"
                 )
         main = is_main_process()
         tells = main and not options["quiet"]

@@ -62,6 +62,21 @@ PANELS = (
     "standard-2026.12",
 )
 
+PRESETS = (
+    "atcd-cifar10",
+    "atcd-mnist",
+    "chen-backward-smoothing",
+    "chen-backward-smoothing-cyclic",
+    "madry2018-cifar10",
+    "madry2018-mnist",
+    "pang2021-trades",
+    "shafahi2019-free8",
+    "wong2020",
+    "wong2020-mnist",
+    "wu-war",
+    "zhang2019-trades",
+)
+
 RECIPES = (
     "adp",
     "atcd",

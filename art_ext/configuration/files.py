@@ -47,6 +47,30 @@ def layered(
     """
     first = _read(config, given, lambda name: "given", other)
     behind = {} if file is None else _of_file(config, file, other)
+    return laid_over(config, first, behind, exclusive)
+
+
+def laid_over(
+    config: type,
+    first: Mapping[str, Any],
+    behind: Mapping[str, Any],
+    exclusive: Iterable[tuple[str, ...]] = (),
+    *,
+    merged: bool = False,
+) -> dict[str, Any]:
+    """Return the values of one layer over those of another.
+
+    Arguments of a recipe, network or schedule are dropped from the layer behind if the first one
+    names another.
+
+    Args:
+        config: the configuration class.
+        first: values that win.
+        behind: values of the layer behind.
+        exclusive: groups of options. If one of a group is in the first layer, those behind are
+            dropped.
+        merged: True merges tables key by key. False takes the whole table of the first layer.
+    """
     dropped = set()
     for name, (_, about) in options_of(config, "toml").items():
         others = [one for one in about.of if one in behind and first.get(one) != behind[one]]
@@ -55,7 +79,15 @@ def layered(
     for group in exclusive:
         if any(name in first for name in group):
             dropped |= set(group)
-    return {**{name: one for name, one in behind.items() if name not in dropped}, **first}
+    found = {**{name: one for name, one in behind.items() if name not in dropped}, **first}
+    if merged:
+        tables = [name for name in found if isinstance(first.get(name), Mapping)]
+        found |= {
+            name: {**behind[name], **first[name]}
+            for name in tables
+            if name in behind and name not in dropped
+        }
+    return found
 
 
 def require(values: Mapping[str, Any], names: Iterable[str]) -> None:

@@ -47,11 +47,18 @@ class _Run(DataOptions):
         hosts=COMMAND,
         metavar="FOLDER",
     )
+    preset: str | None = option(
+        None,
+        "Settings of a paper (art-ext presets lists them). The command line and the file win over"
+        " them.",
+        decides="",
+        metavar="NAME",
+    )
     recipe: str = option(
         MISSING,
         "Training method: natural, pgd, trades, fast, fast-trades, free, cat, atcd,"
         " backward-smoothing, war, distillation, rce, mmlda, mmc or adp, or FILE.py:CLASS, one of"
-        " your own (art-ext recipes lists all). Needed, here or in the configuration file.",
+        " your own (art-ext recipes lists all). Needed, here, in the configuration file or by a preset.",
     )
     craft: str | None = option(
         None,

@@ -18,6 +18,7 @@ from art_ext.models.sources import check_source
 from art_ext.tracking import check_trackers
 from art_ext.training import Recipe, TrainingOptions, make_recipe
 from art_ext.training.phases import check_phases
+from art_ext.training.presets import over_preset
 from art_ext.training.recipes import find_recipe
 from art_ext.training.runs.defaults import filled, takes_craft, takes_radius
 
@@ -31,7 +32,8 @@ else:
 class Configuration(_Fields):
     """A training run with every default filled in: the fields of ``TrainingConfig`` in a file.
 
-    None of ``ema`` and ``augmentation`` is 0 and ``"none"`` here, as in the file.
+    None of ``ema`` and ``augmentation`` is 0 and ``"none"`` here, as in the file. The values of a
+    preset are filled in, so it is not named.
     """
 
     def __post_init__(self) -> None:
@@ -88,20 +90,24 @@ class Configuration(_Fields):
 
 
 def resolve(given: Mapping[str, Any], file: Path | None = None) -> Configuration:
-    """Build a configuration from given values, a TOML file and the defaults, in this order.
+    """Build a configuration from given values, a TOML file, a preset and the defaults.
+
+    An earlier one of these wins over the later ones. The preset is named by one of the first two.
 
     Args:
         given: values by the names of ``TrainingConfig``. Numbers may be text such as 8/255, tables
             ``key=value,...``.
         file: TOML file of the same names. Its arguments of a recipe, network or schedule are
             ignored if ``given`` names another one. Its length of the run is ignored if ``given``
-            has any.
+            has any. The same holds for a preset, whose other arguments are kept.
 
     Raises:
         ValueError: for unknown names (the nearest match is named), values of another kind, and
             values that the recipe or the training options do not accept.
     """
     values = layered(TrainingConfig, given, file, [LENGTHS], EvaluationConfig)
+    with placed(file, given=given):
+        values = over_preset(values)
     require(values, ("recipe", "data"))
     with placed(file, given=given):
         find_recipe(values["recipe"])  # raises an error that lists the recipes
