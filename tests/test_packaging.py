@@ -175,7 +175,11 @@ def test_wheel_holds_each_module_once(built: Path, folder: str) -> None:
     stubs = {path.relative_to(ROOT).as_posix() for path in (ROOT / "art_ext").glob("**/*.pyi")}
     assert templates
     assert stubs
-    assert templates | stubs | {"art_ext/py.typed"} <= set(names)
+    presets = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "art_ext").glob("**/presets/*.toml")
+    }
+    assert presets
+    assert templates | stubs | presets | {"art_ext/py.typed"} <= set(names)
     with zipfile.ZipFile(wheel) as archive:
         pages = [one for one in archive.infolist() if one.filename.startswith("art_ext/docs/")]
     assert {one.filename.removeprefix("art_ext/") for one in pages} == PAGES

@@ -49,8 +49,8 @@ class _Run(DataOptions):
     )
     preset: str | None = option(
         None,
-        "Settings of a paper (art-ext presets lists them). The command line and the file win over"
-        " them.",
+        "Take the settings of a paper (art-ext presets lists all). The command line and the file"
+        " win over them.",
         decides="",
         metavar="NAME",
     )
@@ -58,7 +58,8 @@ class _Run(DataOptions):
         MISSING,
         "Training method: natural, pgd, trades, fast, fast-trades, free, cat, atcd,"
         " backward-smoothing, war, distillation, rce, mmlda, mmc or adp, or FILE.py:CLASS, one of"
-        " your own (art-ext recipes lists all). Needed, here, in the configuration file or by a preset.",
+        " your own (art-ext recipes lists all). Needed, here, in the configuration file or by a"
+        " preset.",
     )
     craft: str | None = option(
         None,
