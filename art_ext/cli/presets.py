@@ -44,13 +44,14 @@ def described(name: str) -> dict[str, Any]:
     batch = configuration.batch_size
     sizes = [batch] * -(-preset.samples // batch)
     updates = options.total(recipe, sizes, preset.samples)
+    cost = options.cost(recipe)
     return {
         "name": name,
         "data": preset.data,
         "network": _network(configuration),
         "length": _length(configuration),
-        "rows": " + ".join(map(str, recipe.cost())),
-        "passes": round(updates / len(sizes) * sum(recipe.cost())),
+        "rows": " + ".join(map(str, cost)),
+        "passes": round(updates / len(sizes) * sum(cost)),
         "paper": preset.paper,
         "options": preset.values,
     }

@@ -21,6 +21,21 @@ SGD = {"optimizer": "sgd", "momentum": 0.9}
 WIDE: dict[str, Any] = {"model": "wideresnet", "model_args": {"depth": "34", "widen_factor": "10"}}
 RAW = {**WIDE, "model_args": {**WIDE["model_args"], "mean": "0", "std": "1"}}
 EIGHT = 8 / 255
+PANG = {
+    **SGD,
+    "recipe": "pgd",
+    "model": "preactresnet18",
+    "eps": EIGHT,
+    "epochs": 110,
+    "batch_size": 128,
+    "learning_rate": 0.1,
+    "weight_decay": 5e-4,
+    "crop_padding": "reflect",
+    "clean_forwards": 2,
+    "label_smoothing": 0,
+}
+TEN_STEPS = {"num_steps": 10, "step_size": 2 / 255, "bn_mode": "train", "tolerance": None}
+DROPS = {"milestones": (100, 105)}
 # of each preset: options, then arguments of the recipe, and the steps of the rate by its schedule
 NUMBERS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "madry2018-mnist": (
@@ -123,6 +138,26 @@ NUMBERS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"beta": 6, "num_steps": 10, "step_size": 0.007, "start": 1e-3, "bn_mode": "eval"},
         {"milestones": (74, 89, 99)},
     ),
+    "rice2020": (
+        {**PANG, "epochs": 200, "clean_forwards": 1},
+        TEN_STEPS,
+        {"milestones": (100, 150)},
+    ),
+    "pang2021": (PANG, TEN_STEPS, DROPS),
+    "pang2021-eval-bn": (PANG, {**TEN_STEPS, "bn_mode": "eval"}, DROPS),
+    "pang2021-softplus-ls": (
+        {
+            **PANG,
+            **WIDE,
+            "label_smoothing": 0.1,
+            "model_args": {**WIDE["model_args"], "activation": "softplus"},
+        },
+        TEN_STEPS,
+        DROPS,
+    ),
+    "pang2021-early-40-70": (PANG, {**TEN_STEPS, "tolerance": {0: 0, 40: 1, 70: 2}}, DROPS),
+    "pang2021-early-40-100": (PANG, {**TEN_STEPS, "tolerance": {0: 0, 40: 1, 100: 2}}, DROPS),
+    "pang2021-early-60-100": (PANG, {**TEN_STEPS, "tolerance": {0: 0, 60: 1, 100: 2}}, DROPS),
     "chen-backward-smoothing": (
         {
             **SGD,
@@ -348,6 +383,7 @@ class TestCommand:
         assert trades["passes"] == 76 * 25
         assert trades["options"]["recipe_args"]["beta"] == 6
         assert rows["shafahi2019-free8"]["passes"] == round(80_000 / 391 * 2)
+        assert (rows["pang2021"]["rows"], rows["pang2021"]["passes"]) == ("13 + 11", 110 * 24)
         assert rows["atcd-cifar10"]["passes"] == 40 / 8 * 4 * (3 + 3)
         assert "zhang2019-trades" in call("presets").stdout
 
