@@ -33,7 +33,7 @@ from art_ext.trainers import (
     AdversarialTrainerWARPyTorch,
 )
 from art_ext.trainers.classifier import ClassifierNetwork
-from art_ext.training import Atcd, BackwardSmoothing, Cat, War, train
+from art_ext.training import Atcd, BackwardSmoothing, Cat, Fast, Free, GradAlign, War, train
 from art_ext.training.batches import TensorBatches
 
 EPS = 0.1
@@ -52,6 +52,18 @@ TRAINERS: dict[str, tuple[dict[str, Any], Any]] = {
         BackwardSmoothing(
             eps=EPS, step_size=0.08, num_steps=2, points=2, norm="l2", boxed_start=False
         ),
+    ),
+    "Free": (
+        {"nb_replays": 3, "eps_step": 0.05, "norm": 2},
+        Free(eps=EPS, num_replays=3, step_size=0.05, norm="l2"),
+    ),
+    "Fast": (
+        {"eps_step": 0.07, "max_iter": 2, "start": "previous", "bn_mode": "train"},
+        Fast(eps=EPS, step_size=0.07, num_steps=2, start="previous", bn_mode="train"),
+    ),
+    "GradAlign": (
+        {"weight": 0.3, "variant": "both", "eps_step": 0.08, "boxed_start": True},
+        GradAlign(eps=EPS, weight=0.3, variant="both", step_size=0.08, boxed_start=True),
     ),
     "WAR": (
         {

@@ -243,7 +243,7 @@ class TestCommand:
 
 # --- recipes ---
 
-QUICK = ("natural", "fast", "free", "fast-trades")
+QUICK = ("natural", "fast", "free", "fast-trades", "grad-align")
 
 
 @pytest.mark.parametrize(

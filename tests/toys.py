@@ -285,8 +285,11 @@ def drop_units(folder: Path, number: int, places: Collection[int]) -> None:
 
 
 def small_recipe(name: str, eps: float, **arguments: Any) -> Recipe:
-    """A recipe with a radius, if it has one, and with as few members as an ensemble can have."""
-    usual = {"eps": eps, "members": 2}
+    """A recipe with a radius, if it has one, and with as few members as an ensemble can have.
+
+    A weight that the radius does not give is .2.
+    """
+    usual = {"eps": eps, "members": 2, "weight": 0.2}
     known = {one.name for one in fields(RECIPES[name])}
     return make_recipe(name, **{**{k: v for k, v in usual.items() if k in known}, **arguments})
 

@@ -93,6 +93,7 @@ RECIPES = (
     "fast",
     "fast-trades",
     "free",
+    "grad-align",
     "mmc",
     "mmlda",
     "natural",

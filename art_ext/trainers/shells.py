@@ -20,6 +20,9 @@ from art_ext.training import (
     BackwardSmoothing,
     Cat,
     Distillation,
+    Fast,
+    Free,
+    GradAlign,
     Mmc,
     Mmlda,
     Rce,
@@ -31,6 +34,9 @@ __all__ = [
     "AdversarialTrainerATCDPyTorch",
     "AdversarialTrainerBackwardSmoothingPyTorch",
     "AdversarialTrainerCATPyTorch",
+    "AdversarialTrainerFastPyTorch",
+    "AdversarialTrainerFreePyTorch",
+    "AdversarialTrainerGradAlignPyTorch",
     "AdversarialTrainerWARPyTorch",
     "TrainerADPPyTorch",
     "TrainerDistillationPyTorch",
@@ -336,6 +342,161 @@ class AdversarialTrainerWARPyTorch(CoreTrainer):
             ema=ema,
             fixed=fixed,
             start=start,
+            norm=norm,
+            bn_mode=bn_mode,
+        )
+
+
+class AdversarialTrainerFreePyTorch(CoreTrainer):
+    """Free adversarial training: one backward for the weights and for the perturbation.
+
+    ``art_ext.training.Free`` documents the method. One pass over the data is ``nb_replays`` epochs
+    as the paper counts them.
+
+    | Paper link: https://arxiv.org/abs/1904.12843
+    """
+
+    _recipe = Free
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        eps: float = 8 / 255,
+        eps_step: float | None = None,
+        nb_replays: int = 8,
+        norm: int | float | str = np.inf,
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> None:
+        """Create the trainer.
+
+        Args:
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
+                ``torch.nn.CrossEntropyLoss``.
+            eps: radius in the units of x (8/255, never 8). 0 trains on the inputs themselves.
+            eps_step: in the units of x. None: eps.
+            nb_replays: m.
+            norm: np.inf, "inf", 1 or 2.
+            seed: seed of the order and the noise.
+            verbose: show a progress bar.
+        """
+        super().__init__(
+            classifier, seed, verbose, eps=eps, eps_step=eps_step, nb_replays=nb_replays, norm=norm
+        )
+
+
+class AdversarialTrainerFastPyTorch(CoreTrainer):
+    """Fast adversarial training: one long step of crafting, or a few.
+
+    ``art_ext.training.Fast`` documents the method.
+
+    | Paper link: https://arxiv.org/abs/2001.03994
+    """
+
+    _recipe = Fast
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        eps: float = 8 / 255,
+        eps_step: float | None = None,
+        max_iter: int = 1,
+        start: str = "uniform",
+        boxed_start: bool = True,
+        norm: int | float | str = np.inf,
+        bn_mode: str = "eval",
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> None:
+        """Create the trainer.
+
+        Args:
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
+                ``torch.nn.CrossEntropyLoss``.
+            eps: radius in the units of x (8/255, never 8). 0 trains on the inputs themselves.
+            eps_step: in the units of x. None: ``1.25 eps`` for one step, and eps for each of
+                several. The end is projected onto ball and box, so a step from ``"zero"`` reaches
+                eps.
+            max_iter: n.
+            start: ``"uniform"`` is a point drawn uniformly from the ball, as in the paper.
+                ``"zero"`` is the input itself. ``"previous"`` adds the perturbation that row i of
+                the previous minibatch ended with, 0 at first, as ``Free`` does.
+            boxed_start: True clips the starting point to the box, as the authors do on CIFAR-10. On
+                MNIST they do not. Most pixels lie there on a face of the box, where clipped starts
+                all step to a corner of the ball.
+            norm: np.inf, "inf", 1 or 2.
+            bn_mode: mode of BatchNorm while crafting. ``"eval"`` uses the running statistics and
+                does not change them. ``"train"`` uses the batch's statistics and updates the
+                running ones. ``"batch"`` uses the batch's statistics and updates nothing.
+            seed: seed of the order and the noise.
+            verbose: show a progress bar.
+        """
+        super().__init__(
+            classifier,
+            seed,
+            verbose,
+            eps=eps,
+            eps_step=eps_step,
+            max_iter=max_iter,
+            start=start,
+            boxed_start=boxed_start,
+            norm=norm,
+            bn_mode=bn_mode,
+        )
+
+
+class AdversarialTrainerGradAlignPyTorch(CoreTrainer):
+    """GradAlign: one step of crafting, and input gradients that agree around x.
+
+    ``art_ext.training.GradAlign`` documents the method. ``weight`` must be given unless eps is 4 to
+    12 of 255. ``history`` holds the mean cosine of the gradients.
+
+    | Paper link: https://arxiv.org/abs/2007.02617
+    """
+
+    _recipe = GradAlign
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        eps: float = 8 / 255,
+        eps_step: float | None = None,
+        weight: float | None = None,
+        variant: str = "detached",
+        boxed_start: bool = False,
+        norm: int | float | str = np.inf,
+        bn_mode: str | None = None,
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> None:
+        """Create the trainer.
+
+        Args:
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
+                ``torch.nn.CrossEntropyLoss``.
+            eps: radius in the units of x (8/255, never 8). 0 trains on the inputs themselves.
+            eps_step: in the units of x. None: ``1.25 eps`` for ``"detached"``, eps for ``"both"``.
+            weight: of the penalty. None: that of the authors' table (.063, .2, .356 and .632 at 4,
+                8, 10 and 12 of 255), with straight lines between. It must be given for other radii
+                and for norms other than L-inf.
+            variant: ``"detached"``, the authors', or ``"both"``, that of Chen et al.
+            boxed_start: True clamps the random points to the box: x + eta, and the start of
+                ``"both"``. The authors do not.
+            norm: np.inf, "inf", 1 or 2.
+            bn_mode: mode of BatchNorm while crafting, as of other recipes. None: ``"train"`` for
+                ``"detached"``, ``"eval"`` for ``"both"``.
+            seed: seed of the order and the noise.
+            verbose: show a progress bar.
+        """
+        super().__init__(
+            classifier,
+            seed,
+            verbose,
+            eps=eps,
+            eps_step=eps_step,
+            weight=weight,
+            variant=variant,
+            boxed_start=boxed_start,
             norm=norm,
             bn_mode=bn_mode,
         )

@@ -30,6 +30,7 @@ from art_ext.training.recipes import Distillation as Distillation
 from art_ext.training.recipes import Fast as Fast
 from art_ext.training.recipes import FastTrades as FastTrades
 from art_ext.training.recipes import Free as Free
+from art_ext.training.recipes import GradAlign as GradAlign
 from art_ext.training.recipes import Mmc as Mmc
 from art_ext.training.recipes import Mmlda as Mmlda
 from art_ext.training.recipes import Natural as Natural

@@ -164,6 +164,7 @@ def _started(
     """
     processes = int(accelerator.num_processes)
     recipe.check_losses(options.label_smoothing, options.outer_loss, options.craft_loss)
+    recipe.check_compile(options.compile)
     sources = make_sources(data, options, recipe, device, processes)
     recipe = recipe.fitted(model, sources.batches.example, options.seed)
     recipe.check(sources.box)

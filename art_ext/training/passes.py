@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from art_ext.core.calling import finite_or_zero, widened
 from art_ext.training.engine import Engine
@@ -108,16 +109,48 @@ class Passes:
             (gradient,) = self.gradients_of(gain(logits), (leaf,))
         return gradient, logits.detach()
 
+    def training_gradient(self, rows: Tensor, gain: Gain) -> Tensor:
+        """Return the gradient (r, *S) of each row's own gain, with the graph of the parameters.
+
+        The forward is a training forward, and the loss must differentiate the gradient again. Each
+        row costs one forward and two backwards.
+
+        Args:
+            rows: (r, *S) inputs.
+            gain: as of ``input_gradient``.
+        """
+        leaf = rows.detach().requires_grad_(True)
+        self.count_backward(leaf)
+        with sdpa_kernel(SDPBackend.MATH):  # no other kernel has a second derivative
+            gains = gain(self.forward(leaf))
+            (gradient,) = self.gradients_of(gains, (leaf,), differentiable=True)
+        return gradient
+
     def gradients_of(
-        self, gains: Tensor, inputs: Sequence[Tensor], keep_graph: bool = False
+        self,
+        gains: Tensor,
+        inputs: Sequence[Tensor],
+        keep_graph: bool = False,
+        differentiable: bool = False,
     ) -> list[Tensor]:
         """Return the gradients of summed gains with respect to the inputs of several forwards.
 
         Each row costs one backward.
+
+        Args:
+            gains: (r,) values.
+            inputs: leaves of the graph.
+            keep_graph: True if the graph is differentiated again.
+            differentiable: True records the graph of the gradients too.
         """
         self._engine.backwards += sum(len(rows) for rows in inputs) * self._engine.networks
         scale = self._engine.scale
-        gradients = torch.autograd.grad(scale * gains.sum(), inputs, retain_graph=keep_graph)
+        gradients = torch.autograd.grad(
+            scale * gains.sum(),
+            inputs,
+            retain_graph=keep_graph or differentiable,
+            create_graph=differentiable,
+        )
         return [finite_or_zero(one) / scale if scale != 1 else one for one in gradients]
 
     def weights_input_gradient(self, leaf: Tensor) -> Tensor:

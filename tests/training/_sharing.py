@@ -30,6 +30,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "trades": {"num_steps": 2, "start": START},
     "fast": {},
     "free": {"num_replays": 4},
+    "grad-align": {"weight": 0.5},
     "cat": {"num_replays": 2, "num_steps": 2},
     "atcd": {"num_replays": 2, "num_steps": 2},
     "backward-smoothing": {},

@@ -20,7 +20,7 @@ from art_ext.training import (
     make_recipe,
     train,
 )
-from tests.toys import RADIUS
+from tests.toys import RADIUS, small_recipe
 
 EPS = 0.125
 SGD = {"batch_size": 6, "learning_rate": 0.3, "momentum": 0.0, "weight_decay": 0.0}
@@ -480,7 +480,13 @@ def test_the_statistics_that_crafting_uses_are_those_of_its_mode(network, data, 
     assert not torch.equal(found["batch"], found["eval"])
 
 
-TRAINING_FORWARDS = {"trades": 2, "fast-trades": 2, "backward-smoothing": 2, "war": 2}
+TRAINING_FORWARDS = {
+    "trades": 2,
+    "fast-trades": 2,
+    "grad-align": 2,
+    "backward-smoothing": 2,
+    "war": 2,
+}
 
 
 @pytest.mark.parametrize("mode", ["eval", "batch", "train"])
@@ -492,7 +498,7 @@ def test_batchnorm_counts_the_training_forwards_and_in_train_mode_all_of_them(
     settings = make_recipe(name).settings()
     arguments = {"craft": "pgd"} if "craft" in settings else {}
     arguments |= {"num_steps": 2} if "num_steps" in settings else {}
-    recipe = make_recipe(name, eps=EPS, bn_mode=mode, **arguments)
+    recipe = small_recipe(name, EPS, bn_mode=mode, **arguments)
     updates = 2 * recipe.replays
     train(model, batch, recipe, updates=updates, batch_size=6)
     each = recipe.cost().forwards if mode == "train" else TRAINING_FORWARDS.get(name, 1)
@@ -540,7 +546,7 @@ def test_seeds_reproduce_runs_and_differ(name, network, data):
     for seed, again in ((0, False), (0, True), (1, False)):
         model = network()
         arguments = {"craft": "pgd"} if "craft" in make_recipe(name).settings() else {}
-        recipe = make_recipe(name, eps=EPS, **arguments)
+        recipe = small_recipe(name, EPS, **arguments)
         train(model, data, recipe, epochs=1, batch_size=6, seed=seed)
         found[seed, again] = weights_of(model)
     assert torch.equal(found[0, False], found[0, True])

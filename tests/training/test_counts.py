@@ -19,6 +19,7 @@ from art_ext.training import (
     Fast,
     FastTrades,
     Free,
+    GradAlign,
     Mmc,
     Mmlda,
     Natural,
@@ -93,6 +94,10 @@ CASES = [
     (FastTrades(eps=EPS, num_steps=2), 1 + 2 + 2, 2 + 2),
     (Free(eps=EPS, num_replays=1), 1, 1),
     (Free(eps=EPS, num_replays=3), 1, 1),
+    # the gradient at a random point is differentiated again, and counts as two backwards
+    (GradAlign(eps=EPS, weight=0.2), 1 + 1 + 1, 1 + 1 + 2),
+    (GradAlign(eps=EPS, weight=0.2, variant="both"), 1 + 1 + 2, 1 + 1 + 2 * 2),
+    (GradAlign(eps=EPS, weight=0.0), 2, 2),
     (Cat(eps=EPS, num_replays=2, num_steps=3), 3, 4),
     (Cat(eps=EPS, num_replays=8, num_steps=1, rho=0.0), 1, 1),
     (Atcd(eps=0.0, num_replays=2, num_steps=2, shared_test=False), 4, 3),

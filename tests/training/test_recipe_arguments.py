@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from art_ext.training import RECIPES, Cat, make_recipe, train
-from tests.toys import RADIUS
+from tests.toys import RADIUS, small_recipe
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_eps_of_eight_on_unit_images_is_refused_before_anything_happens(
     model = network()
     rows, folder = count_rows(model), tmp_path / "run"
     with pytest.raises(ValueError, match=r"eps must not exceed the box width 1 .*got 8.*8/255"):
-        train(model, data, make_recipe(name, eps=8.0), epochs=1, checkpoint_dir=folder)
+        train(model, data, small_recipe(name, 8.0), epochs=1, checkpoint_dir=folder)
     assert rows.forwards == 0
     assert not folder.exists()
     # and is right where the box is that of 8-bit images
@@ -134,7 +134,7 @@ def test_eps_of_eight_on_unit_images_is_refused_before_anything_happens(
     result = train(
         model,
         (x * 255, y),
-        make_recipe(name, eps=8.0),
+        small_recipe(name, 8.0),
         updates=1,
         batch_size=6,
         clip_values=(0.0, 255.0),

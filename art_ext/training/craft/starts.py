@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,13 +17,12 @@ DELTA = "delta"  # name of the carried perturbation
 
 
 class Start(ABC):
-    """A rule for the points that crafting starts from.
+    """A rule for the points that crafting starts from."""
 
-    Attributes:
-        boxed: True if the points lie in the box.
-    """
-
-    boxed: bool = True
+    @property
+    def boxed(self) -> bool:
+        """True if the points lie in the box."""
+        return True
 
     @abstractmethod
     def __call__(self, step: Step, ball: Ball) -> Tensor:
@@ -61,7 +59,6 @@ class NormalStart(Start):
     """
 
     deviation: float
-    boxed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_not_negative("start", self.deviation)
@@ -74,8 +71,6 @@ class NormalStart(Start):
 @dataclass(frozen=True)
 class ZeroStart(Start):
     """The input itself."""
-
-    boxed: ClassVar[bool] = True
 
     def __call__(self, step: Step, ball: Ball) -> Tensor:
         """Return the inputs (r, *S)."""

@@ -14,6 +14,7 @@ from art_ext.training.recipes.catalogue import (
 )
 from art_ext.training.recipes.distillation import Distillation
 from art_ext.training.recipes.free import Free
+from art_ext.training.recipes.grad_align import GradAlign
 from art_ext.training.recipes.max_mahalanobis import Mmc, Mmlda
 from art_ext.training.recipes.phase import Phase
 from art_ext.training.recipes.registry import RECIPES, find_recipe, load_recipe, make_recipe
@@ -34,6 +35,7 @@ __all__ = [
     "Fast",
     "FastTrades",
     "Free",
+    "GradAlign",
     "Mmc",
     "Mmlda",
     "Natural",

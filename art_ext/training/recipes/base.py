@@ -36,6 +36,7 @@ class Recipe(ABC):
         head: makes class scores of the network's raw output. Default: the output itself.
         sgd_rate: learning rate of SGD on the command line. None: that of the data set.
         smooths: False for losses to which label smoothing and ``outer_loss`` do not apply.
+        differentiates_twice: True for losses of input gradients, which no compiled network has.
     """
 
     name: ClassVar[str]
@@ -44,6 +45,7 @@ class Recipe(ABC):
     head: ClassVar[Head] = IdentityHead()
     sgd_rate: ClassVar[float | None] = None
     smooths: ClassVar[bool] = True
+    differentiates_twice: ClassVar[bool] = False
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -121,6 +123,14 @@ class Recipe(ABC):
             raise ValueError(
                 "craft_loss is for recipes whose crafting ascends the cross-entropy of the labels,"
                 f" such as pgd, got {craft_loss!r} beside {self.name}"
+            )
+
+    def check_compile(self, compiled: bool) -> None:
+        """Raise ValueError for a compiled network whose input gradients are differentiated."""
+        if compiled and self.differentiates_twice:
+            raise ValueError(
+                f"compile must be False for {self.name}, whose loss differentiates input gradients,"
+                " got True"
             )
 
     def fitted(self, model: nn.Module, rows: Tensor, seed: int) -> Recipe:

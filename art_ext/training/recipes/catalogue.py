@@ -27,6 +27,7 @@ from art_ext.training.recipes.atcd import Atcd, Cat
 from art_ext.training.recipes.base import Composition, CraftingRecipe, Recipe
 from art_ext.training.recipes.distillation import Distillation
 from art_ext.training.recipes.free import Free
+from art_ext.training.recipes.grad_align import GradAlign
 from art_ext.training.recipes.max_mahalanobis import Mmc, Mmlda
 from art_ext.training.recipes.scores import CRAFTS, Rce
 from art_ext.training.recipes.war import War
@@ -336,6 +337,7 @@ CATALOGUE: tuple[type[Recipe], ...] = (
     Fast,
     FastTrades,
     Free,
+    GradAlign,
     Cat,
     Atcd,
     BackwardSmoothing,

@@ -44,6 +44,7 @@ class Configuration(_Fields):
         check_trackers(self.tracker_names(), self.tracker_args)
         recipe = self.make_recipe()
         recipe.check_losses(self.label_smoothing, self.outer_loss, self.craft_loss)
+        recipe.check_compile(self.compile)
         check_phases(recipe, TrainingOptions(**self.options()), self.teacher is not None)
 
     def make_recipe(self) -> Recipe:

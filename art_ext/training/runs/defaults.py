@@ -53,7 +53,18 @@ class DataDefaults:
 DEFAULTS = {
     # 1,297 samples: 30 epochs of anything take less than a minute on one core
     "digits": DataDefaults(
-        "digits-cnn", 0.15, 15, 30, "adam", 4e-3, 0.0, "cyclic", 64, 0.05, "none"
+        "digits-cnn",
+        0.15,
+        15,
+        30,
+        "adam",
+        4e-3,
+        0.0,
+        "cyclic",
+        64,
+        0.05,
+        "none",
+        recipe_args={"grad-align": {"weight": 0.2}},
     ),
     # rate, peak and Fast's start of Wong et al., 2020; the other methods of one long step need that
     # start too without the warm-up, PGD training can stay at a constant answer
@@ -71,7 +82,13 @@ DEFAULTS = {
         "none",
         0.4,
         0.2,
-        {name: {"boxed_start": False} for name in ("fast", "fast-trades", "backward-smoothing")},
+        {
+            **{
+                name: {"boxed_start": False}
+                for name in ("fast", "fast-trades", "backward-smoothing")
+            },
+            "grad-align": {"weight": 0.2},
+        },
     ),
     # rate, decay and drops of Rice et al., 2020, over fewer epochs
     "cifar10": DataDefaults(
