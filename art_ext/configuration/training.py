@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PYTHON = ("loop", "art")
 TABLE = "key=value,key=value"
+MEASURES = ("stability", "lipschitz", "loss-increment", "hessian")
 LENGTHS = ("epochs", "updates", "equivalent_epochs", "passes")
 _length = partial(option, panel="Length and batches")
 _update = partial(option, panel="Weight updates")
@@ -397,6 +398,17 @@ class _Figures:
         doc="steps of the PGD attack of the validation.",
         hosts=EVERY,
         range=">= 1",
+    )
+    track: tuple[str, ...] = _measure(
+        (),
+        "Measures of each epoch for the history, separated by commas: stability, lipschitz,"
+        " loss-increment, hessian.",
+        doc="""``"stability"``, ``"lipschitz"``, ``"loss-increment"`` and ``"hessian"``, or some of
+        them: columns of the history. All but ``"loss-increment"`` are measured on 256 samples of
+        the validation. Their passes are not counted. ``"loss-increment"`` sends a clean minibatch
+        every 10 updates, which is counted.""",
+        hosts=EVERY,
+        metavar="NAME,NAME",
     )
     rays: int = _measure(
         0,

@@ -6,7 +6,13 @@ recipe = BackwardSmoothing(eps=8 / 255)
 result = train(model, (x, y), recipe, epochs=100, schedule="piecewise", validation=0.02)
 """
 
-from art_ext.training.callbacks import TrackLipschitz, TrackStability
+from art_ext.training.analysis import TrajectoryShift, trajectory_shift
+from art_ext.training.callbacks import (
+    TrackHessian,
+    TrackLipschitz,
+    TrackLossIncrement,
+    TrackStability,
+)
 from art_ext.training.cost import Cost
 from art_ext.training.fixed_set import FixedSet, fixed_set
 from art_ext.training.heads import Head, IdentityHead, MaxMahalanobis, ReverseLogits
@@ -63,11 +69,14 @@ __all__ = [
     "Rce",
     "Recipe",
     "ReverseLogits",
+    "TrackHessian",
     "TrackLipschitz",
+    "TrackLossIncrement",
     "TrackStability",
     "Trades",
     "TrainingOptions",
     "TrainingResult",
+    "TrajectoryShift",
     "War",
     "find_recipe",
     "fixed_set",
@@ -75,4 +84,5 @@ __all__ = [
     "make_recipe",
     "measure_zeta",
     "train",
+    "trajectory_shift",
 ]

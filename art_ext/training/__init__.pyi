@@ -10,7 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from art_ext.training.analysis import TrajectoryShift as TrajectoryShift
+from art_ext.training.analysis import trajectory_shift as trajectory_shift
+from art_ext.training.callbacks import TrackHessian as TrackHessian
 from art_ext.training.callbacks import TrackLipschitz as TrackLipschitz
+from art_ext.training.callbacks import TrackLossIncrement as TrackLossIncrement
 from art_ext.training.callbacks import TrackStability as TrackStability
 from art_ext.training.cost import Cost as Cost
 from art_ext.training.fixed_set import FixedSet as FixedSet
@@ -90,6 +94,7 @@ def train(
     validation: float = 0.0,
     validation_eps: float | None = None,
     validation_steps: int = 10,
+    track: tuple[str, ...] = (),
     device: str | torch.device | None = None,
     precision: str = "no",
     channels_last: bool = False,
@@ -185,6 +190,10 @@ def train(
         validation_eps: radius of the PGD attack of the validation. None: the recipe's. With 0 the
             best checkpoint is that of the best clean accuracy.
         validation_steps: steps of the PGD attack of the validation.
+        track: ``"stability"``, ``"lipschitz"``, ``"loss-increment"`` and ``"hessian"``, or some of
+            them: columns of the history. All but ``"loss-increment"`` are measured on 256 samples
+            of the validation. Their passes are not counted. ``"loss-increment"`` sends a clean
+            minibatch every 10 updates, which is counted.
         device: device to train on. None: the model's.
         precision: precision of autocast, ``"no"``, ``"bf16"`` or ``"fp16"``.
         channels_last: run with that memory layout.

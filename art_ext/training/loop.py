@@ -6,7 +6,7 @@ The parts of a run have modules of their own: ``sources`` (data), ``length``, ``
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,10 +30,11 @@ from art_ext.training.folder import RunFolder
 from art_ext.training.heads import Head
 from art_ext.training.history import EpochEnd, Row, write_history
 from art_ext.training.length import Length
+from art_ext.training.measures import measures
 from art_ext.training.modes import Frozen, frozen_modules, log_frozen, set_training
 from art_ext.training.network import prepared
 from art_ext.training.optimizers import make_optimizer
-from art_ext.training.options import TrainingOptions
+from art_ext.training.options import Callback, TrainingOptions
 from art_ext.training.phases import Phases, check_labelled, phases_of
 from art_ext.training.rates import Rate, check_schedule
 from art_ext.training.recipes import Recipe, make_recipe
@@ -137,6 +138,7 @@ class _Run:
     average: WeightAverage
     checkpointing: Checkpointing
     reporter: Reporter
+    callbacks: Sequence[Callback]
     state: TrainState
 
     @property
@@ -173,6 +175,7 @@ def _started(
     check_labelled(phases, sources.batches)
     lengths = Length.of_phases(phases, options, sources.batches, processes)
     check_schedule(options, sources.validation)
+    callbacks = (*options.callbacks, *measures(options.track, recipe, sources.validation))
     optimizer = make_optimizer(options, model)
     frozen = frozen_modules(model) if options.freeze_eval_modules else {}
     _check_one_row(model, sources, options, processes, frozen)
@@ -219,6 +222,7 @@ def _started(
             average=average,
             checkpointing=Checkpointing(folder, model, optimizer, rate, average, engine),
             reporter=Reporter(recipe.name, shown, trackers),
+            callbacks=callbacks,
             state=TrainState(),
         )
 
@@ -360,6 +364,9 @@ def _update(run: _Run, step: Step) -> None:
     state.losses.check(CHECK_EVERY if run.engine.device.type != "cpu" else 1, run.length)
     run.engine.accelerator.backward(loss)
     run.phases.recipe.after_backward(step)
+    for callback in run.callbacks:
+        if hasattr(callback, "after_update"):
+            state.measure(callback.after_update(step))
     if run.options.clean_forwards > 1:
         step.observe(step.x)
     run.stepper.step()
@@ -411,10 +418,11 @@ def _end_epoch(run: _Run) -> None:
         measured = validation.measure(engine, current)
         row.update({f"validation_{name}": value for name, value in measured.items()})
         state.best = better(state.best, row, state.epoch, exported)
-    _call_back(run.options, exported, state.epoch, row)
+    _call_back(run.callbacks, exported, state.epoch, row)
     run.rate.end_epoch(row, state.epoch - run.length.first_epoch, engine)
     state.history.append(row)
     state.logged = {}
+    state.measured = {}
     run.reporter.end_epoch(row, state.update)
     if run.options.checkpoint_every is None or state.update >= run.length.end:
         run.checkpointing.save(state)
@@ -439,15 +447,16 @@ def _row(run: _Run, done: int) -> Row:
         "learning_rate": run.rate.current,
         "eps": _radius(run, state.update - 1),
         **{name: float(value) / done for name, value in state.logged.items()},
+        **{name: float(pair[0] / pair[1]) for name, pair in state.measured.items()},
         "forwards": forwards,
         "backwards": backwards,
         "seconds": state.seconds,
     }
 
 
-def _call_back(options: TrainingOptions, model: nn.Module, epoch: int, row: Row) -> None:
+def _call_back(callbacks: Sequence[Callback], model: nn.Module, epoch: int, row: Row) -> None:
     """Enter the values of the callbacks into the row."""
-    for callback in options.callbacks:
+    for callback in callbacks:
         found = callback(EpochEnd(model, epoch, dict(row)))
         taken = row.keys() & found.keys()
         if taken:

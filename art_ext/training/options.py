@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.configuration.options import check_options, class_for, documented, options_of
-from art_ext.configuration.training import LENGTHS, TrainingConfig
+from art_ext.configuration.training import LENGTHS, MEASURES, TrainingConfig
+from art_ext.core.checks import check_choice
 from art_ext.storage.store import local_folder
 from art_ext.tracking import check_trackers
 from art_ext.training.augmentation import AUGMENTATIONS, Augmentation
@@ -75,6 +76,7 @@ class TrainingOptions(_Keywords):
                 "crop_padding belongs to augmentation='crop_flip', got"
                 f" {self.crop_padding!r} beside another augmentation"
             )
+        check_measures(self.track)
         self._check_schedule()
 
     def _check_schedule(self) -> None:
@@ -161,6 +163,14 @@ class TrainingOptions(_Keywords):
 
 
 TrainingOptions.__doc__ = f"{TrainingOptions.__doc__}\n\n{documented(TrainingOptions)}\n"
+
+
+def check_measures(names: Any) -> None:
+    """Raise ValueError for a name that is no measure. The nearest one is named."""
+    if isinstance(names, str):
+        raise ValueError(f"track must be a sequence of names, got the text {names!r}")
+    for name in names:
+        check_choice("track", name, MEASURES)
 
 
 def updates_within(

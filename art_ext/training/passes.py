@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from art_ext.core.calling import finite_or_zero, widened
@@ -18,23 +18,28 @@ Gain = Callable[[Tensor], Tensor]
 
 
 class Passes:
-    """Passes of one weight update. Every row forward and backward is counted."""
+    """Passes of one weight update. Every row forward and backward is counted.
+
+    Attributes:
+        trained: inputs and raw outputs of the training forwards so far.
+    """
 
     def __init__(self, engine: Engine) -> None:
+        self.trained: list[tuple[Tensor, Any]] = []
         self._engine = engine
         self._armed = False
         self._crafting: str | None = None
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return (r, C) class scores of a training forward, with the graph of the parameters."""
-        return self._engine.call(self._network(), rows)
+        return self._engine.scores(self._sent(rows), len(rows))
 
     def forward_raw(self, rows: Tensor) -> Any:
         """Return the raw output of a training forward, for objectives of it.
 
         A tensor is at least float32.
         """
-        raw = self._engine.raw(self._network(), rows)
+        raw = self._sent(rows)
         if self._engine.classes is None:  # labels are checked once their number is known
             with torch.no_grad():
                 self._engine.scores(raw, len(rows))
@@ -44,14 +49,16 @@ class Passes:
         """Return (r, C) class scores that the recipe's head makes of the raw output for rows."""
         return self._engine.scores(raw, len(rows))
 
-    def _network(self) -> nn.Module:
-        """Return the network of the next training forward.
+    def _sent(self, rows: Tensor) -> Any:
+        """Return the raw output of a training forward.
 
         Gradients are averaged over the processes once, by the first forward's hooks.
         """
         network = self._engine.plain if self._armed else self._engine.wrapped
         self._armed = True
-        return network
+        raw = self._engine.raw(network, rows)
+        self.trained.append((rows, raw.detach() if isinstance(raw, Tensor) else raw))
+        return raw
 
     def observe(self, rows: Tensor) -> None:
         """Send rows forward without a graph, of which only the statistics of BatchNorm take note.

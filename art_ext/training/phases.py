@@ -176,6 +176,7 @@ class Phases:
         self.average.restart()
         state.carried = {}
         state.logged = {}
+        state.measured = {}
         state.best = None
 
     def _labelled(self, soften: Callable[[Tensor], Tensor]) -> Tensor:

@@ -68,6 +68,7 @@ class Checkpointing:
                     "backwards": backwards,
                     "seconds": state.seconds,
                     **({"kept": state.kept} if state.kept else {}),
+                    **({"measured": state.measured} if state.measured else {}),
                 },
                 CHECKPOINTS,
             )
@@ -105,6 +106,9 @@ class Checkpointing:
             history=saved["history"],
             losses=Losses(saved["losses"].to(engine.device).unbind()),
             logged={name: value.to(engine.device) for name, value in saved["logged"].items()},
+            measured={
+                name: value.to(engine.device) for name, value in saved.get("measured", {}).items()
+            },
             best=saved["best"],
             kept=saved.get("kept", {}),
             earlier=saved["seconds"],

@@ -88,6 +88,7 @@ class TrainState:
         history: a row per completed epoch.
         losses: losses of the weight updates.
         logged: sums of the recipe's values over the current epoch.
+        measured: sum and number (2,) of each value that callbacks measured in the current epoch.
         best: score, epoch and weights of the best validation of the phase so far.
         kept: weights on the CPU that a later phase begins with, by the phase that they come from.
         earlier: seconds of the parts of the run before this one.
@@ -101,6 +102,7 @@ class TrainState:
     history: list[Row] = field(default_factory=list)
     losses: Losses = field(default_factory=Losses)
     logged: dict[str, Tensor] = field(default_factory=dict)
+    measured: dict[str, Tensor] = field(default_factory=dict)
     best: dict[str, Any] | None = None
     kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     earlier: float = 0.0
@@ -120,3 +122,9 @@ class TrainState:
         """Add the recipe's values of a weight update."""
         for name, value in values.items():
             self.logged[name] = self.logged.get(name, 0) + value
+
+    def measure(self, values: Mapping[str, Tensor]) -> None:
+        """Add the values () that a callback measured in a weight update."""
+        for name, value in values.items():
+            pair = torch.stack([value, torch.ones_like(value)])
+            self.measured[name] = self.measured.get(name, 0) + pair

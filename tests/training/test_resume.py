@@ -28,6 +28,7 @@ from art_ext.training import (
     Mmlda,
     Pgd,
     Rce,
+    TrackLossIncrement,
     TrainingResult,
     War,
     train,
@@ -287,6 +288,11 @@ CASES: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.1,
     },
     "bf16": {"precision": "bf16"},
+    "measures": {
+        "validation": 8,
+        "track": ("stability", "hessian"),
+        "callbacks": [TrackLossIncrement(every=1)],
+    },
 }
 
 

@@ -21,6 +21,7 @@ from art_ext.core.metrics.chain import (
     transfer_success,
 )
 from art_ext.core.metrics.chance import chance_level, chance_warning
+from art_ext.core.metrics.curvature import HessianEigenvalue, hessian_eigenvalue
 from art_ext.core.metrics.detection import (
     DetectionMetrics,
     Rate,
@@ -32,7 +33,12 @@ from art_ext.core.metrics.detection import (
 )
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.metrics.members import EnsembleDiversity, ensemble_diversity
-from art_ext.core.metrics.smoothness import LocalLipschitz, local_lipschitz, perturbation_stability
+from art_ext.core.metrics.smoothness import (
+    LocalLipschitz,
+    local_lipschitz,
+    loss_increment,
+    perturbation_stability,
+)
 from art_ext.core.metrics.transfer import TransferMatrix, transfer_matrix
 
 __all__ = [
@@ -40,6 +46,7 @@ __all__ = [
     "DetectionMetrics",
     "Diversity",
     "EnsembleDiversity",
+    "HessianEigenvalue",
     "LocalLipschitz",
     "PairedInterval",
     "QueryStatistics",
@@ -57,7 +64,9 @@ __all__ = [
     "detection_metrics",
     "diversity",
     "ensemble_diversity",
+    "hessian_eigenvalue",
     "local_lipschitz",
+    "loss_increment",
     "paired_interval",
     "perturbation_stability",
     "query_statistics",

@@ -1,4 +1,4 @@
-"""Sensitivity of a model inside a ball: perturbation stability and local Lipschitz constant.
+"""Sensitivity of a model inside a ball: stability, increment of the loss, local Lipschitz constant.
 
 References:
     Wu, Chen, Cai, He, Gu, "Do wider neural networks really help adversarial robustness?", NeurIPS
@@ -18,7 +18,7 @@ from art_ext.core.geometry import Ball, ClipValues, check_ball, exact_mean, row_
 from art_ext.core.keywords import public
 from art_ext.core.losses import Loss, logits_of
 from art_ext.core.metrics.chain import predictions
-from art_ext.core.oracle import GradientOracle, Model
+from art_ext.core.oracle import GradientOracle, Model, ScoreOracle
 from art_ext.core.samples import admit, check_classes, check_width
 from art_ext.core.streams import fingerprint
 
@@ -67,14 +67,76 @@ def perturbation_stability(
     Raises:
         ValueError: if the shapes differ.
     """
-    if x.shape != x_adv.shape:
-        raise ValueError(
-            f"x and x_adv must have one shape, got {tuple(x.shape)} and {tuple(x_adv.shape)}"
-        )
+    _check_one_shape(x, x_adv)
     if not len(x):
         return torch.nan
     clean, moved = predictions(model, torch.stack([x, x_adv]), outputs, batch_size, device)
     return exact_mean((clean == moved) & (clean >= 0))
+
+
+def _check_one_shape(x: Tensor, x_adv: Tensor) -> None:
+    if x.shape != x_adv.shape:
+        raise ValueError(
+            f"x and x_adv must have one shape, got {tuple(x.shape)} and {tuple(x_adv.shape)}"
+        )
+
+
+@public()
+def loss_increment(
+    model: Model,
+    x: Tensor,
+    x_adv: Tensor,
+    y: Tensor,
+    *,
+    outputs: str = "logits",
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Compute the increment of the loss of each sample, ``L(f(x'), y) - L(f(x), y)``.
+
+    L is the cross-entropy. The dissertation draws the mean over training examples against the
+    epochs (Figure 6.1). Examples that lower the loss were crafted in vain.
+
+    Args:
+        model: an ``nn.Module`` or a callable, run in eval mode. No query is charged.
+        x: (N, *S) clean inputs.
+        x_adv: (N, *S) the perturbed ones.
+        y: (N,) true classes.
+        outputs: what the model returns: ``"logits"`` or ``"probabilities"``.
+        batch_size: maximum number of rows in one model call.
+        device: device of the inputs, for models without parameters.
+
+    Returns:
+        (N,) increments, on the CPU.
+
+    Raises:
+        ValueError: if the shapes differ, or a class has no column in the model's outputs.
+
+    References:
+        Jinghui Chen, dissertation, UCLA 2021, Figure 6.1.
+    """
+    _check_one_shape(x, x_adv)
+    check_classes("y", y, len(x))
+    if not len(x):
+        return torch.zeros(0)
+    oracle = ScoreOracle(
+        model,
+        len(x),
+        outputs=outputs,
+        batch_size=batch_size,
+        device=device,
+        default_device=x.device,
+    )
+    index = torch.arange(len(x), device=oracle.device)
+    labels = y.to(oracle.device, torch.int64)
+    with oracle, torch.no_grad():
+        clean, moved = (
+            oracle.scores(rows.detach().to(oracle.device, torch.float32), index)
+            for rows in (x, x_adv)
+        )
+        check_width("y", y, oracle)
+        lose = _cross_entropy(clean, labels, outputs)
+        return (lose(moved, index) - lose(clean, index)).cpu()
 
 
 @public()
