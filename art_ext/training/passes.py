@@ -21,7 +21,7 @@ class Passes:
     """Passes of one weight update. Every row forward and backward is counted.
 
     Attributes:
-        trained: inputs and raw outputs of the training forwards so far.
+        trained: inputs and raw outputs of the training forwards so far, whose losses are minimised.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -131,6 +131,7 @@ class Passes:
         with sdpa_kernel(SDPBackend.MATH):  # no other kernel has a second derivative
             gains = gain(self.forward(leaf))
             (gradient,) = self.gradients_of(gains, (leaf,), differentiable=True)
+        self.trained.pop()  # no example of the recipe
         return gradient
 
     def gradients_of(

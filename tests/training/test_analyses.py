@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from art_ext.core.geometry import Ball, Box
-from art_ext.core.metrics import hessian_eigenvalue, local_lipschitz
+from art_ext.core.metrics import hessian_eigenvalue, local_lipschitz, loss_increment
 from art_ext.core.streams import fingerprint
 from art_ext.training import (
     Atcd,
@@ -16,6 +15,7 @@ from art_ext.training import (
     EpochEnd,
     Fast,
     Free,
+    GradAlign,
     Natural,
     Pgd,
     Rce,
@@ -119,6 +119,7 @@ def test_bad_arguments_of_a_shift_are_named(network, data):
         Free(eps=EPS, num_replays=2),
         Atcd(eps=EPS, num_replays=2),
         Rce(eps=EPS, craft="pgd", num_steps=2),
+        GradAlign(eps=EPS, weight=0.2),
     ],
     ids=lambda recipe: recipe.name,
 )
@@ -138,24 +139,26 @@ def test_tracking_leaves_the_weights_and_is_counted(recipe, kind, network, data,
     assert all("loss_increment" in row for row in tracked.history)
 
 
-def test_the_increment_of_a_run_is_that_of_its_examples(network, batch):
-    """One update: PGD's examples at the first weights."""
-    x, y = batch
-    model = network()
+@pytest.mark.parametrize(
+    "recipe",
+    [Pgd(eps=EPS, num_steps=3), Fast(eps=EPS, start="zero"), GradAlign(eps=EPS, weight=0.2)],
+    ids=lambda recipe: recipe.name,
+)
+def test_the_increment_of_a_run_is_that_of_its_examples(recipe, network, batch, make_step):
+    """One update: the examples at the first weights."""
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(0))
+    x, y = (one[order] for one in batch)
     found = train(
-        network(),
-        (x, y),
-        Pgd(eps=EPS, num_steps=3),
-        epochs=1,
-        batch_size=6,
-        callbacks=[TrackLossIncrement()],
+        network(), batch, recipe, epochs=1, batch_size=6, callbacks=[TrackLossIncrement()]
     ).history[0]
-    rows = x[torch.randperm(6, generator=torch.Generator().manual_seed(0))]
-    losses = found["loss"]  # of the examples
-    labels = y[torch.randperm(6, generator=torch.Generator().manual_seed(0))]
-    with torch.no_grad():
-        clean = nn.functional.cross_entropy(model(rows), labels)
-    assert found["loss_increment"] == pytest.approx(losses - float(clean), abs=1e-6)
+    model = network()
+    step = make_step(model, x, y, eps=EPS, recipe=recipe)
+    step.ids = order
+    recipe.loss(step)
+    x_adv = step.trained[0][0].detach()
+    wanted = float(loss_increment(model, x, x_adv, y).mean())
+    assert found["loss_increment"] == pytest.approx(wanted, abs=1e-6)
+    assert found["loss_increment"] > 0
     assert found["loss_increment_negative"] == 0.0
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from art_ext.core.checks import check_choice, check_count
@@ -138,7 +139,8 @@ def _hessian(
     oracle: GradientOracle, rows: Tensor, index: Tensor, loss: str, y: Tensor | None
 ) -> Product:
     """Return the product with the Hessians at rows (r, *S). Forward and gradient run once."""
-    with torch.enable_grad():
+    # no other kernel of attention has a second derivative
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         leaf = rows.detach().requires_grad_(True)
         answer = oracle.passes.read(oracle.passes.model_call(leaf), leaf, index)
         logits = logits_of(answer, oracle.outputs)
