@@ -516,6 +516,9 @@ def test_the_figures_are_those_of_the_weights_that_lie_there(
         )
         attacked = pgd(model, test.x, test.y, eps=0.1, num_steps=20, step_size=0.0125, seed=0)
         assert said[name]["pgd20"] == robust_accuracy(attacked)
+        # without labels PGD leaves the model's own predictions
+        own = pgd(model, test.x, eps=0.1, num_steps=20, step_size=0.0125, seed=0)
+        assert said[name]["stability"] == robust_accuracy(own)
         searched = rays(model, test.x, test.y, eps=0.1, max_queries=40, stop_on_success=False)
         assert said[name]["rays"]["robust_accuracy"] == robust_accuracy(searched)
         assert said[name]["rays"]["adbd"] == adbd(searched).value
@@ -614,6 +617,7 @@ def test_quiet_prints_the_table_and_nothing_else(command: list[object], tmp_path
     assert (cells["weights"], cells["epoch"], cells["RayS"]) == ("final", "2", "-")
     assert cells["clean acc."] == f"{100 * said['clean']:.1f} %"
     assert cells["PGD-20"] == f"{100 * said['pgd20']:.1f} %"
+    assert cells["stability"] == f"{100 * said['stability']:.1f} %"
     assert (cells["forwards"], cells["backwards"]) == ("200", "200")
     command.remove("--quiet")
     told = call(*command, "--out", tmp_path / "told")
@@ -796,6 +800,9 @@ def test_other_figures_need_no_training_data(
         attacked = pgd(model, test.x, test.y, eps=0.1, num_steps=3, loss="margin", seed=0)
         assert said[name].pop("pgd3") == robust_accuracy(attacked)
         before[name].pop("pgd20")
+        own = pgd(model, test.x, eps=0.1, num_steps=3, loss="margin", seed=0)
+        assert said[name].pop("stability") == robust_accuracy(own)
+        before[name].pop("stability")
     changed = ("pgd", "figures")
     assert {key: said[key] for key in said if key not in changed} == {
         key: before[key] for key in before if key not in changed

@@ -230,6 +230,7 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
         attack_args=config.attack_args,
         targeted=config.targeted,
         draws=config.draws,
+        stability=config.stability,
         max_queries=config.max_queries,
         norm=config.norm,
         stop_on_success=config.stop_on_success,

@@ -25,6 +25,7 @@ KEPT = (
     "attack",
     "eps",
     "robust acc.",
+    "stability",
     "with rejection",
 )  # columns that a narrow terminal shows too
 

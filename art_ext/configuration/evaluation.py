@@ -79,6 +79,11 @@ class EvaluationConfig(DataOptions):
         " each success by fresh ones. By default the panel's own number (rand: 10), or none.",
         range=">= 1",
     )
+    stability: bool = option(
+        False,
+        "Measure the share of samples whose prediction, right or wrong, no attack changes."
+        " Fixed-radius attacks then also run on the misclassified samples.",
+    )
     targeted: str | int | None = option(None, "Targets: random, least-likely, or one class index.")
     eps: tuple[float, ...] = option(
         (8 / 255,),

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from art_ext.storage.records import columns_of, parquet_of, read_table, upgraded_table
+from art_ext.storage.records import columns_of_run, parquet_of, read_table, upgraded_table
 from art_ext.storage.store import Store, StoreError
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class ChunkFiles:
         radii = one["radii"]
         index = np.tile(np.arange(first, end), len(radii))
         fits = (
-            tuple(table.column_names) == columns_of("detector" in one)
+            tuple(table.column_names) == columns_of_run(self.run, "detector" in one)
             and len(table) == len(index)
             and all(
                 pc.all(pc.equal(table[column], one[column])).as_py()

@@ -42,7 +42,8 @@ TABLES = ("table.csv", "table.json")
 TRANSFER = "transfer.json"  # between the members of ensembles
 CURVES = "curves.csv"  # of robust accuracy against the radius
 CARD = "card.png"
-PLOTS = ("robust_accuracy.png", "success_queries.png", "examples.png")
+TRACE_PLOT = "distance_queries.png"  # of runs with a trace
+PLOTS = ("robust_accuracy.png", "success_queries.png", "examples.png", TRACE_PLOT)
 # of runs with a detector
 DETECTION_PLOTS = ("rejection.png", "detection_roc.png", "detection_scores.png")
 # of runs on the limits of robustness

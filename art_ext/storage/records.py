@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -40,6 +40,8 @@ COLUMNS = (
     "wasted_rows",
     "seconds",
 )
+STABLE = "stable"  # of runs with stability only
+DISTANCE_AT = "distance_at_"  # and a number of queries: of runs with a trace only
 # of runs with a detector only
 DETECTION = ("detector", "clean_score", "clean_accepted", "score", "accepted", "success_accepted")
 COLUMNS_OF_FORMAT_4 = tuple(
@@ -51,13 +53,47 @@ def table_of_rows(rows: pd.DataFrame) -> pa.Table:
     """Return records as a table with the columns of the present format."""
     import pyarrow as pa
 
-    columns = columns_of("detector" in rows)
+    columns = _known_among(rows.columns)
     return pa.Table.from_pandas(rows[list(columns)], preserve_index=False)
 
 
-def columns_of(detector: bool) -> tuple[str, ...]:
-    """Return the columns of the records of a run with a detector, or without one."""
-    return (*COLUMNS, *DETECTION) if detector else COLUMNS
+def columns_of(
+    detector: bool, *, stability: bool = False, marks: Sequence[int] = ()
+) -> tuple[str, ...]:
+    """Return the columns of the records of a run.
+
+    Args:
+        detector: True for a model with a detector.
+        stability: True for a run with the stability of predictions.
+        marks: numbers of queries at which distances are kept, ascending.
+    """
+    return (
+        *COLUMNS,
+        *((STABLE,) if stability else ()),
+        *(f"{DISTANCE_AT}{mark}" for mark in marks),
+        *(DETECTION if detector else ()),
+    )
+
+
+def columns_of_run(run: Mapping[str, Any], detector: bool) -> tuple[str, ...]:
+    """Return the columns of the records of a run, from the content of ``run.json``."""
+    return columns_of(detector, stability=has_stability(run), marks=marks_of(run))
+
+
+def has_stability(run: Mapping[str, Any]) -> bool:
+    """Return True if a run measures the stability of predictions."""
+    return bool(run.get("settings", {}).get("stability"))
+
+
+def marks_of(run: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the numbers of queries at which a run keeps distances, ascending."""
+    return tuple(run.get("trace_at", ()))
+
+
+def _known_among(names: Collection[str]) -> tuple[str, ...]:
+    """Return the columns of records that have these columns, in their order."""
+    marks = [int(name[len(DISTANCE_AT) :]) for name in names if name.startswith(DISTANCE_AT)]
+    return columns_of("detector" in names, stability=STABLE in names, marks=sorted(marks))
 
 
 def success_column(columns: Container[str]) -> str:
@@ -75,7 +111,7 @@ def table_of_columns(columns: Mapping[str, np.ndarray[Any, Any] | str]) -> pa.Ta
     """
     import pyarrow as pa
 
-    names = columns_of("detector" in columns)
+    names = _known_among(columns)
     chosen = [columns[name] for name in names]
     kinds = ["" if isinstance(one, str) else one.dtype.str for one in chosen]
     schema = _schema(tuple(zip(names, kinds, strict=True)))

@@ -33,6 +33,7 @@ from art_ext.evaluation.analysis.rejection import (
     verdict_fields,
     worst_fields,
 )
+from art_ext.evaluation.analysis.stability import stability_fields
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,6 +112,11 @@ class Row:
         auroc_all_low: lower end of its bootstrap interval at 95 %.
         auroc_all_high: upper end.
         tpr_all: as ``tpr_pairs``, of all samples that the attack was given.
+        stability: fraction of all samples whose prediction, right or wrong, was not changed within
+            eps: by this attack, or in a cascade by this attack or an earlier one. None without
+            stability, NaN if no attack tried to change wrong predictions.
+        stability_low: lower end of its Wilson interval at 95 %.
+        stability_high: upper end.
     """
 
     model: str
@@ -157,6 +163,9 @@ class Row:
     auroc_all_low: float | None = None
     auroc_all_high: float | None = None
     tpr_all: float | None = None
+    stability: float | None = None
+    stability_low: float | None = None
+    stability_high: float | None = None
 
 
 def result_of(
@@ -202,10 +211,14 @@ def summarise(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Ro
     }
     rows = []
     for key, failed in failed_counts(blocks, run):
-        model, attack, _ = key
-        row = replace(_row(blocks, key, failed, run), adaptive=_adaptive(run, attack))
+        model, attack, eps = key
+        among = counted_attacks(run, attack)
+        row = replace(
+            _row(blocks, key, failed, run),
+            adaptive=_adaptive(run, attack),
+            **stability_fields(blocks, model, eps, blocks.column(key, "index"), among),
+        )
         if model in rates:
-            among = counted_attacks(run, attack)
             row = replace(row, **row_fields(blocks, key, among, run, rates[model]))
         rows.append(row)
     return rows
@@ -332,7 +345,9 @@ class Worst:
 
     With a detector ``robust_accuracy`` is that without it, and ``rejection_accuracy`` that with
     rejection, with its interval. ``rejected_successes`` is the fraction of the successes of attacks
-    that do not know the detector which it rejects. They are None without a detector.
+    that do not know the detector which it rejects. They are None without a detector. ``stability``
+    is the fraction of the samples whose prediction no attack changed, with its interval. It is None
+    in runs without it.
     """
 
     eps: float
@@ -343,6 +358,9 @@ class Worst:
     rejection_low: float | None = None
     rejection_high: float | None = None
     rejected_successes: float | None = None
+    stability: float | None = None
+    stability_low: float | None = None
+    stability_high: float | None = None
 
 
 def decisive(values: Row | Worst) -> tuple[float, float, float]:
@@ -410,7 +428,8 @@ def verdicts(records: Blocks | pd.DataFrame, run: Mapping[str, Any]) -> list[Ver
         for eps in run["settings"]["eps"]:
             held = int((radii > eps).sum())
             one = Worst(float(eps), held / count, *wilson(held, count))
-            worst.append(replace(one, **worst_fields(blocks, model, eps, run)))
+            further = stability_fields(blocks, model, eps, positions)
+            worst.append(replace(one, **worst_fields(blocks, model, eps, run), **further))
         levels = [
             one.get("level", "warning") for one in run["warnings"] if one["model"] in ("", model)
         ]
@@ -499,7 +518,13 @@ def silent(rows: Sequence[Row]) -> set[str]:
         },
         **{
             name: any(getattr(row, name) is not None for row in rows)
-            for name in ("rejection_accuracy", "rejected_successes", "auroc_pairs", "auroc_all")
+            for name in (
+                "stability",
+                "rejection_accuracy",
+                "rejected_successes",
+                "auroc_pairs",
+                "auroc_all",
+            )
         },
     }
     return {name for name, any_row in known.items() if not any_row}
@@ -513,6 +538,7 @@ def to_text(rows: Sequence[Row]) -> str:
         "attack",
         "eps",
         "robust acc.",
+        "stability",
         "with rejection",
         "success rate",
         "successes rejected",
@@ -533,6 +559,7 @@ def to_text(rows: Sequence[Row]) -> str:
             shortened(row.attack, LETTERS),
             radius(row.eps),
             percent(row.robust_accuracy),
+            percent(row.stability),
             percent(row.rejection_accuracy),
             percent(row.success_rate),
             percent(row.rejected_successes),
@@ -549,6 +576,7 @@ def to_text(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     optional = {
+        "stability": "stability",
         "with rejection": "rejection_accuracy",
         "successes rejected": "rejected_successes",
         "AUROC pairs": "auroc_pairs",

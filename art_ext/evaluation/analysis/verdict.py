@@ -47,10 +47,19 @@ def lines(found: Sequence[Verdict]) -> list[str]:
             share, low, high = decisive(worst)
             sentences.append(
                 f"{name}{kind} {percent(share)} [{100 * low:.1f}, {100 * high:.1f}] at"
-                f" {radius(worst.eps)}: worst case of {attacks}{panel}, {warnings}"
+                f" {radius(worst.eps)}{_stability(worst)}: worst case of {attacks}{panel},"
+                f" {warnings}"
                 f"{_beside(verdict, worst)}"
             )
     return sentences
+
+
+def _stability(worst: Worst) -> str:
+    """Return stability and its interval. Empty in runs without it."""
+    share, low, high = worst.stability, worst.stability_low, worst.stability_high
+    if share is None or low is None or high is None:
+        return ""
+    return f", stability {percent(share)} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _beside(verdict: Verdict, worst: Worst) -> str:

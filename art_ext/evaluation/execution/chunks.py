@@ -23,7 +23,7 @@ from art_ext.evaluation.analysis.examples import choose, holds_examples, kept_su
 from art_ext.evaluation.execution.job import Job
 from art_ext.evaluation.panel.targets import choose_targets
 from art_ext.models.remote import RemoteClassifier
-from art_ext.storage.records import success_column
+from art_ext.storage.records import STABLE, success_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,6 +45,8 @@ class CleanPass:
         facts: of the probe, in the types of JSON.
         successes: by eps, (K,) bool: samples with a success of an attack that has run. With a
             detector, those with an accepted one.
+        unstable: by eps, (K,) bool: samples whose prediction an attack has changed. Empty without
+            stability.
         scores: (K,) float32 scores of the model's detector. None: it has none.
         accepted: (K,) bool, what the detector accepts. None: there is none.
     """
@@ -55,6 +57,7 @@ class CleanPass:
     targeted: bool
     facts: Mapping[str, Any]
     successes: dict[float, Tensor] = field(default_factory=dict)
+    unstable: dict[float, Tensor] = field(default_factory=dict)
     scores: Tensor | None = None
     accepted: Tensor | None = None
 
@@ -72,6 +75,22 @@ class CleanPass:
     def goals(self) -> Tensor:
         """(K,) int64, the classes to leave or, with targets, to reach."""
         return self.targets if self.targeted else self.labels
+
+    def goals_of(self, attack: Attack) -> Tensor:
+        """Return (K,) the goals of an attack: with stability also to change wrong predictions."""
+        own = self.keeps_predictions(attack)
+        return torch.where(self.wrong, self.predictions, self.labels) if own else self.goals
+
+    def keeps_predictions(self, attack: Attack) -> bool:
+        """Return True if an attack tries to change the predictions of misclassified samples."""
+        return bool(self.unstable) and not attack.nearest
+
+    def wanted(self, attack: Attack, eps: float) -> Tensor:
+        """Return (K,) bool, the samples for an attack of a cascade. Its smallest radius is eps."""
+        wanted = self.attackable & ~self.wrong & ~self.successes[eps]
+        if self.keeps_predictions(attack):
+            wanted |= self.wrong & ~self.unstable[eps]
+        return wanted
 
     @property
     def attackable(self) -> Tensor:
@@ -91,7 +110,8 @@ class CleanPass:
         return int(self.held.sum())
 
     def count(self, records: pa.Table, start: int) -> None:
-        """Add the successes of a unit. A success at eps counts as a success at every larger eps.
+        """Add the successes of a unit. A success at eps counts as a success at every larger eps,
+        and so does a changed prediction.
 
         Args:
             records: of the unit.
@@ -102,6 +122,9 @@ class CleanPass:
         for eps, successes in self.successes.items():
             found = index[success & (radius <= eps)]
             successes[torch.from_numpy(found) - start] = True
+        for eps, unstable in self.unstable.items():
+            found = index[(records[STABLE].to_numpy() == 0) & (radius <= eps)]
+            unstable[torch.from_numpy(found) - start] = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +174,7 @@ def clean_pass(job: Job, number: int, samples: slice, x: Tensor, y: Tensor) -> C
             if same is None:
                 found = _clean_pass(job, name, (x, y, ids), samples.start, repeat=number == 0)
             else:
-                found = replace(clean[same], successes=_no_successes(job, y))
+                found = replace(clean[same], **_nothing(job, y))
             clean[name] = _scored(job, name, x, found)
     shown = choose(y, _right(clean)) if holds_examples(samples.start) else torch.arange(0)
     image = x[:1].numel() * torch.float32.itemsize
@@ -218,12 +241,17 @@ def _clean_pass(
         targets=targets,
         targeted=job.settings.targeted is not None,
         facts=found.facts,
-        successes=_no_successes(job, y),
+        **_nothing(job, y),
     )
 
 
-def _no_successes(job: Job, y: Tensor) -> dict[float, Tensor]:
-    return {eps: torch.zeros(len(y), dtype=torch.bool) for eps in job.settings.eps}
+def _nothing(job: Job, y: Tensor) -> dict[str, Any]:
+    """Return the fields of ``CleanPass`` on attacks before the first one."""
+    names = ["successes", *(["unstable"] if job.settings.stability else [])]
+    return {
+        name: {eps: torch.zeros(len(y), dtype=torch.bool) for eps in job.settings.eps}
+        for name in names
+    }
 
 
 def _scored(job: Job, name: str, x: Tensor, clean: CleanPass) -> CleanPass:

@@ -66,6 +66,7 @@ def describe(
             }
             for attack in job.panel
         },
+        **({"trace_at": list(job.marks)} if job.marks else {}),
         **({"models": dict(models)} if models else {}),
         "protocol": [
             *protocol(job.data, job.panel, job.settings, job.mode),
@@ -247,6 +248,16 @@ def _expectation(draws: int) -> str:
     )
 
 
+def _stability(panel: Sequence[Attack]) -> str:
+    names = ", ".join(attack.name for attack in panel if not attack.nearest)
+    return (
+        f"Attacks within a fixed eps ({names}) also ran on the misclassified samples, with the"
+        " model's own prediction as the class to leave. Stability is the share of all samples whose"
+        " prediction no attack changed within eps. A misclassified sample counts as unstable at eps"
+        " if its prediction was changed there or at a smaller eps."
+    )
+
+
 def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: str) -> list[str]:
     """Return the protocol of a run, one or two sentences per entry."""
     lower, upper = settings.clip_values
@@ -268,6 +279,7 @@ def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: s
         *(() if settings.draws is None else (_expectation(settings.draws),)),
         *(() if settings.targeted is None else _TARGETED),
         *((_CASCADE if mode == "cascade" else _INDEPENDENT,) if len(panel) > 1 else ()),
+        *((_stability(panel),) if settings.stability else ()),
         *(attack.about for attack in panel),
         *(_arguments_of(attack) for attack in panel if attack.arguments),
     ]

@@ -74,6 +74,11 @@ class Job:
         return known
 
     @cached_property
+    def marks(self) -> tuple[int, ...]:
+        """Numbers of queries at which an attack of the panel keeps distances, ascending."""
+        return tuple(sorted({mark for attack in self.panel for mark in attack.marks}))
+
+    @cached_property
     def attack_runs(self) -> list[tuple[str, Attack, tuple[float, ...]]]:
         """Model, attack and radii of each run of an attack, in their order."""
         return [

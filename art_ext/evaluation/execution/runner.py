@@ -57,6 +57,7 @@ from art_ext.evaluation.execution.services import (
     services_of,
     stopping,
 )
+from art_ext.evaluation.execution.stability import check_stability
 from art_ext.evaluation.execution.tracked import TrackedRun
 from art_ext.evaluation.execution.transfer import ensembles_of, measure_transfer
 from art_ext.evaluation.execution.work import ChunkTask, Work
@@ -133,6 +134,7 @@ def evaluate(
     channels_last: bool = False,
     compile: bool = False,
     draws: int | None = None,
+    stability: bool = False,
 ) -> Outcome:
     """Attack every model with every attack, and write records, table, plots and report into a
     folder.
@@ -235,6 +237,9 @@ def evaluate(
             ``art_ext.core.Expectation`` does with this seed, and count successes that most of its
             verification draws confirm. None: the number of the panel, which only ``"rand"`` has,
             and else the models as they are.
+        stability: True to measure the share of all samples whose prediction, right or wrong, no
+            attack changes within eps. Fixed-radius attacks then also run on the misclassified
+            samples, with the model's own prediction as the class to leave. Their rows are counted.
 
     Raises:
         ValueError: for invalid arguments, samples outside the box, labels beyond the model's width,
@@ -304,8 +309,11 @@ def evaluate(
         channels_last=channels_last,
         compile=compile,
         draws=panel.draws if draws is None and panel is not None else draws,
+        stability=stability,
     )
     _check(named, data, panel_attacks, settings)
+    if stability:
+        check_stability(panel_attacks, targeted, detection is not None)
     nothing = torch.zeros(0, *data.shape)
     labels = torch.zeros(0, dtype=torch.int64)
     for attack in panel_attacks:

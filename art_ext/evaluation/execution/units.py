@@ -22,8 +22,9 @@ from art_ext.evaluation.analysis.examples import NOT_SHOWN
 from art_ext.evaluation.execution.chunks import Chunk, CleanPass, make_oracle
 from art_ext.evaluation.execution.job import Job, Watcher
 from art_ext.evaluation.execution.judging import judged
+from art_ext.evaluation.execution.stability import Stability, settled
 from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
-from art_ext.storage.records import success_column, table_of_columns
+from art_ext.storage.records import DISTANCE_AT, STABLE, success_column, table_of_columns
 from art_ext.storage.units import Unit
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def run_unit(job: Job, chunk: Chunk, unit: Unit, attack: Attack, tally: Tally) -
     model = job.models[unit.model]
     clean = chunk.clean[unit.model]
     eps = unit.radii[-1]
-    wanted = samples_to_attack(job, clean, unit)
+    wanted = samples_to_attack(job, clean, unit, attack)
     index = wanted.nonzero().squeeze(1)
     x = chunk.x
     begun = time.perf_counter()
@@ -80,7 +81,7 @@ def run_unit(job: Job, chunk: Chunk, unit: Unit, attack: Attack, tally: Tally) -
     try:
         samples = x if attack.keeps_input and len(index) == len(x) else x[index]
         detector = job.detection.of(unit.model) if job.detection and attack.aware_of else None
-        goal = clean.goals[index]
+        goal = clean.goals_of(attack)[index]
         resources = job.resources.rows(slice(chunk.samples.start, chunk.samples.stop)).rows(index)
         request = AttackRequest(model, samples, goal, eps, job.settings, tally, detector, resources)
         found = [attack.run(request)] if len(index) else []
@@ -92,19 +93,23 @@ def run_unit(job: Job, chunk: Chunk, unit: Unit, attack: Attack, tally: Tally) -
     seconds = time.perf_counter() - begun
     whole = len(index) == len(x)
     result = found[0] if whole else _spread(x, clean, index, eps, found, attack, job.settings)
-    records = _records(unit, chunk, wanted, result, tally, seconds, job.detection)
+    stability = None
+    if job.settings.stability:
+        own = clean.keeps_predictions(attack)
+        result, stability = settled(result, x, clean.wrong, wanted, own)
+    further = distances_at(job.marks, attack, found, index, len(x))
+    records = _records(
+        unit, chunk, wanted, result, tally, seconds, job.detection, stability, further
+    )
     tally.end(ended(records, unit), wanted)
     facts = [_facts_of(attack.name, one, index + chunk.samples.start) for one in found]
     images = keep_images(job, chunk, model, result, succeeded(records, unit))
     return Done(records, images, facts[0] if facts else None)
 
 
-def samples_to_attack(job: Job, clean: CleanPass, unit: Unit) -> Tensor:
+def samples_to_attack(job: Job, clean: CleanPass, unit: Unit, attack: Attack) -> Tensor:
     """(K,) bool, the samples that a unit attacks: in a cascade those without a success so far."""
-    wanted = clean.attackable
-    if job.mode == "cascade":
-        wanted = wanted & ~clean.wrong & ~clean.successes[unit.radii[0]]
-    return wanted
+    return clean.wanted(attack, unit.radii[0]) if job.mode == "cascade" else clean.attackable
 
 
 def adversarial_before(job: Job, clean: CleanPass, eps: float) -> Tensor:
@@ -192,6 +197,26 @@ def _spread(
     return whole
 
 
+def distances_at(
+    marks: Sequence[int], attack: Attack, found: Sequence[AttackResult], index: Tensor, samples: int
+) -> dict[str, Tensor]:
+    """Return the columns of the distances after numbers of queries, NaN where there are none.
+
+    Args:
+        marks: of the run.
+        attack: with its own marks.
+        found: its result on some samples, if there are any.
+        index: (M,) positions of these samples.
+        samples: K.
+    """
+    columns = {mark: torch.full((samples,), torch.nan) for mark in marks}
+    traces = [result.trace["distance"].cpu() for result in found if attack.marks and result.trace]
+    for trace in traces:
+        for mark, distance in zip(attack.marks, trace, strict=True):
+            columns[mark][index] = distance
+    return {f"{DISTANCE_AT}{mark}": column for mark, column in columns.items()}
+
+
 def _records(
     unit: Unit,
     chunk: Chunk,
@@ -200,8 +225,13 @@ def _records(
     tally: Tally,
     seconds: float,
     detection: Detection | None,
+    stability: Stability | None,
+    further: Mapping[str, Tensor],
 ) -> pa.Table:
-    """Return the records of a unit, one block of rows per radius."""
+    """Return the records of a unit, one block of rows per radius.
+
+    ``further`` are columns that all radii share.
+    """
     clean = chunk.clean[unit.model]
     unknown = torch.full_like(result.distance, torch.nan)
     nearest = unknown if result.nearest_distance is None else result.nearest_distance
@@ -222,6 +252,7 @@ def _records(
         "gradients": result.gradients,
         "wasted_rows": result.wasted_rows,
         "seconds": seconds * cost / cost.sum().clamp(min=1),
+        **further,
     }
     blocks = []
     for radius in unit.radii:
@@ -232,6 +263,8 @@ def _records(
             # x_adv belongs to the radius that the attack was given
             **(found if given else dict.fromkeys(found, unknown)),
         }
+        if stability is not None:
+            own[STABLE] = stability.column(own["success"])
         columns = {column: values.cpu().numpy() for column, values in ({**shared, **own}).items()}
         blocks.append({**columns, "eps": np.full(len(attacked), radius)})
     # a copy, which later changes of the tensors do not reach

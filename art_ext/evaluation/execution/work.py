@@ -163,7 +163,7 @@ class Work:
             tally.skip(ended(records, unit), adversarial_before(self.job, clean, radii[-1]))
         else:
             if self.progress is not None:
-                number = int(samples_to_attack(self.job, clean, unit).sum())
+                number = int(samples_to_attack(self.job, clean, unit, attack).sum())
                 self.progress.begin(chunk.number, place, number, unit.title)
             with scope(unit.name):
                 done = run_unit(self.job, chunk, unit, attack, tally)

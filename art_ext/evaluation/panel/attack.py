@@ -56,6 +56,7 @@ class Settings:
         compile: True for networks behind ``torch.compile``.
         draws: calls of a randomised model that each answer averages. None: models answer as they
             are.
+        stability: True if fixed-radius attacks also try to change wrong predictions.
     """
 
     eps: tuple[float, ...]
@@ -72,6 +73,7 @@ class Settings:
     channels_last: bool = False
     compile: bool = False
     draws: int | None = None
+    stability: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "norm", norm_name(self.norm))
@@ -81,11 +83,12 @@ class Settings:
         return {name: getattr(self, name) for name in names}
 
     def recorded(self) -> dict[str, Any]:
-        """Return the settings for ``run.json``. Draws are left out where there are none."""
+        """Return the settings for ``run.json``. Draws and stability are left out without them."""
+        optional = ("draws", "stability")
         return {
             name: value
             for name, value in asdict(self).items()
-            if name != "draws" or value is not None
+            if name not in optional or value not in (None, False)
         }
 
     def expected(self, models: Mapping[str, Model]) -> dict[str, Model]:
@@ -130,7 +133,7 @@ class Settings:
         if self.draws is not None:
             check_count("draws", self.draws)
         check_count("batch_size", self.batch_size)
-        for name in SPEED_SETTINGS:
+        for name in (*SPEED_SETTINGS, "stability"):
             check_flag(name, getattr(self, name))
         check_choice("outputs", self.outputs, OUTPUTS)
         check_rule(self.targeted, self.outputs)
@@ -206,6 +209,7 @@ class Attack:
         models: names of the models that it attacks. None: all.
         resources: what it needs besides model and samples, as in ``AttackSpec``.
         accelerated: names of the settings for faster passes that it takes.
+        marks: numbers of queries at which its trace holds distances, ascending.
     """
 
     name: str
@@ -230,6 +234,7 @@ class Attack:
     models: frozenset[str] | None = None
     resources: tuple[str, ...] = ()
     accelerated: tuple[str, ...] = ()
+    marks: tuple[int, ...] = ()
 
     def budget(self, settings: Settings) -> int | None:
         """Return the most queries of a sample. None without a limit."""

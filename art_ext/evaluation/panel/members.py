@@ -130,6 +130,7 @@ def member_of(spec: AttackSpec, arguments: Mapping[str, Any]) -> Attack:
     check_arguments(spec.name, arguments, parameters, [key for key, free in own.items() if free])
     _check_values(spec.name, arguments, parameters)
     values = {**parameters, **arguments}
+    marks = arguments.get("trace_at")  # checked by the attack itself
     chosen = "its argument targets chooses the classes" if "targets" in arguments else ""
     return Attack(
         spec.name,
@@ -146,6 +147,7 @@ def member_of(spec: AttackSpec, arguments: Mapping[str, Any]) -> Attack:
         keeps_input=spec.function.__module__.startswith("art_ext.core."),
         resources=spec.resources,
         accelerated=tuple(name for name in SPEED_SETTINGS if name in parameters),
+        marks=tuple(marks) if isinstance(marks, Sequence) else (),
         **_tanh(spec, values),
     )
 

@@ -49,6 +49,7 @@ class Chart:
         caption: explanation of the figure and of its limits.
         heads, numbers: the table of the numbers.
         dashed: what the dash of a curve means.
+        plain: True if the values are no shares, and have no intervals.
     """
 
     title: str
@@ -70,6 +71,7 @@ class Chart:
     heads: Sequence[str] = ()
     numbers: Sequence[Sequence[str]] = ()
     dashed: str = "upper bound"
+    plain: bool = False
 
 
 # ---- robust accuracy

@@ -14,10 +14,11 @@ def curve(material: Material) -> Section:
 
 
 def queries(material: Material) -> Section:
-    """Return the curves of success against queries, and those of detectors."""
+    """Return the curves of success against queries, of traces, and of detectors."""
     charts = [chart for group in material.query_charts for chart in group]
     attacks = {row.attack for row in material.rows}
     gist = f"{counted(len(attacks), 'attack')} by the queries of a sample"
     detection = [chart for group in material.detection_charts for own in group for chart in own]
-    content = {"queries": charts, "detection": detection}
+    traces = [chart for group in material.trace_charts for chart in group]
+    content = {"queries": charts, "traces": traces, "detection": detection}
     return Section("queries", "Success against queries", content, gist)

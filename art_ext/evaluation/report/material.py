@@ -12,7 +12,7 @@ from art_ext.evaluation.analysis.baseline import find_baseline
 from art_ext.evaluation.analysis.curves import Curve, curves
 from art_ext.evaluation.analysis.table import Row, Verdict, verdicts
 from art_ext.evaluation.analysis.together import comparable, describe, name_apart
-from art_ext.evaluation.report import charts, detection, plots
+from art_ext.evaluation.report import charts, detection, plots, traces
 from art_ext.evaluation.report.gallery import Gallery, galleries
 
 if TYPE_CHECKING:
@@ -97,6 +97,11 @@ class Material:
     def query_charts(self) -> list[list[charts.Chart]]:
         """The figures of success against queries of each group."""
         return [charts.query_charts(group, self._named(group)) for group in self.groups]
+
+    @cached_property
+    def trace_charts(self) -> list[list[charts.Chart]]:
+        """The figures of searches with a trace of each group."""
+        return [traces.trace_charts(group, self._named(group)) for group in self.groups]
 
     @cached_property
     def detection_charts(self) -> list[list[list[charts.Chart]]]:

@@ -34,6 +34,14 @@ COLUMNS = (
         " kind.",
     ),
     Column(
+        "Stability",
+        "Share of all samples whose prediction, right or wrong, the attack (in a cascade: this one"
+        " and all before it) did not change within eps. Robust accuracy is the share of samples"
+        " that are correct and stable. Below it its Wilson interval at 95 %. Only attacks within a"
+        " fixed eps try to change wrong predictions.",
+        field="stability",
+    ),
+    Column(
         "With rejection",
         "Robust accuracy with rejection: share of all samples that are correct and accepted by the"
         " detector without attack, and for which the attack (in a cascade: this one and all before"
@@ -227,6 +235,11 @@ def _cells(row: Row) -> list[Cell]:
             percent(row.robust_accuracy),
             known(row.robust_accuracy),
             interval(row.robust_low, row.robust_high),
+        ),
+        Cell(
+            percent(row.stability),
+            known(row.stability),
+            _between(row.stability_low, row.stability_high),
         ),
         Cell(
             percent(row.rejection_accuracy),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ HEAD = (
     "epoch",
     "clean acc.",
     "{pgd}",
+    "stability",
     "RayS",
     "ADBD",
     "mean queries",
@@ -61,26 +62,20 @@ def measure(
         loss: that PGD ascends, ``"ce"`` or ``"margin"``.
 
     Returns:
-        ``clean``, ``pgd20`` (the number is that of the steps) and ``rays``: None, or a dict of
-        ``robust_accuracy``, ``adbd``, ``left_out`` (samples without any adversarial, which are not
-        in the ADBD), ``mean_queries`` and ``median_queries`` until success. Means of nothing are
-        None.
+        ``clean``, ``pgd20`` (the number is that of the steps), ``stability``, the share of all
+        samples whose prediction, right or wrong, PGD does not change, and ``rays``: None, or a dict
+        of ``robust_accuracy``, ``adbd``, ``left_out`` (samples without any adversarial, which are
+        not in the ADBD), ``mean_queries`` and ``median_queries`` until success. Means of nothing
+        are None.
     """
     shared: dict[str, Any] = {"eps": eps, "norm": norm, "clip_values": clip_values, "seed": SEED}
     length = step_size(eps, pgd_steps, pgd_step_size)
-    result = _attacked(
-        pgd,
-        model,
-        data,
-        num_steps=pgd_steps,
-        step_size=length,
-        loss=loss,
-        stop_on_success=True,
-        **shared,
-    )
+    steps = {"num_steps": pgd_steps, "step_size": length, "loss": loss, "stop_on_success": True}
+    result = _attacked(pgd, model, data, **steps, **shared)
     found: dict[str, Any] = {
         "clean": clean_accuracy(result),
         f"pgd{pgd_steps}": robust_accuracy(result),
+        "stability": _stability(model, data, result, **steps, **shared),
         "rays": None,
     }
     if queries:
@@ -106,15 +101,40 @@ def _attacked(
     """
     if isinstance(data, Dataset):
         return attack(model, data.x, data.y, **arguments)
-    ranges = [(start, min(start + PART, len(data))) for start in range(0, len(data), PART)]
-    reader = Reader(data, ranges)
-    parts = [_without_images(attack(model, *reader.rows(*one), **arguments)) for one in ranges]
+    parts = [_without_images(attack(model, x, y, **arguments)) for x, y in _parts(data)]
     whole: dict[str, Any] = {
         name: torch.cat([getattr(part, name) for part in parts])
         for name, value in vars(parts[0]).items()
         if isinstance(value, Tensor)
     }
     return replace(parts[0], **whole)
+
+
+def _parts(data: Samples) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images and labels of all samples in parts."""
+    ranges = [(start, min(start + PART, len(data))) for start in range(0, len(data), PART)]
+    reader = Reader(data, ranges)
+    return (reader.rows(*one) for one in ranges)
+
+
+def _stability(model: nn.Module, data: Samples, result: AttackResult, **arguments: Any) -> float:
+    """Return the share of predictions that PGD does not change.
+
+    Args:
+        model, data: as in ``measure``.
+        result: of PGD with the true labels, which decides on the samples classified correctly. PGD
+            attacks the predictions of the others.
+        arguments: of PGD.
+    """
+    wrong = result.already_adversarial.cpu()
+    held = int((~result.success).sum())
+    start = 0
+    for x, _ in _parts(data) if bool(wrong.any()) else ():
+        rows = x[wrong[start : start + len(x)].to(x.device)]
+        start += len(x)
+        if len(rows):
+            held += int((~pgd(model, rows, **arguments).success).sum())
+    return held / len(wrong)
 
 
 def _without_images(result: AttackResult) -> AttackResult:
@@ -164,6 +184,7 @@ def _row(name: str, one: Mapping[str, Any], steps: int) -> tuple[str, ...]:
         str(one["epoch"]),
         _percent(one["clean"]),
         _percent(one[f"pgd{steps}"]),
+        _percent(one.get("stability")),
         _percent(queried["robust_accuracy"]),
         _number(queried["adbd"], ".4f"),
         _number(queried["mean_queries"], ".1f"),
