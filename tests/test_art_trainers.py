@@ -33,7 +33,7 @@ from art_ext.trainers import (
     AdversarialTrainerWARPyTorch,
 )
 from art_ext.trainers.classifier import ClassifierNetwork
-from art_ext.training import Atcd, BackwardSmoothing, Cat, Fast, Free, GradAlign, War, train
+from art_ext.training import Atcd, BackwardSmoothing, Cat, Fast, Free, GradAlign, War, Yopo, train
 from art_ext.training.batches import TensorBatches
 
 EPS = 0.1
@@ -64,6 +64,10 @@ TRAINERS: dict[str, tuple[dict[str, Any], Any]] = {
     "GradAlign": (
         {"weight": 0.3, "variant": "both", "eps_step": 0.08, "boxed_start": True},
         GradAlign(eps=EPS, weight=0.3, variant="both", step_size=0.08, boxed_start=True),
+    ),
+    "YOPO": (
+        {"nb_outer": 3, "nb_inner": 2, "eps_step": 0.04, "first_gradient": "both"},
+        Yopo(eps=EPS, num_outer=3, num_inner=2, step_size=0.04, first_gradient="both"),
     ),
     "WAR": (
         {
@@ -196,6 +200,14 @@ def fitted(data, name="BackwardSmoothing", classifier=None, **options):
 
 
 # --- the core's computation ---
+
+
+def test_the_first_layer_has_the_name_that_the_users_module_gives_it(data):
+    shell = trainer("YOPO", first="1", nb_outer=1)
+    shell.fit(*data, nb_epochs=1, batch_size=50)
+    assert shell.last_result.first_layer_rows == 4 * 100
+    with pytest.raises(ValueError, match=r"first must name .*one of 0, 1, 2, .*, got 'conv1'"):
+        trainer("YOPO", first="conv1").fit(*data, nb_epochs=1, batch_size=50)
 
 
 def test_a_budget_of_passes_takes_the_place_of_epochs(data):

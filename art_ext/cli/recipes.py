@@ -63,12 +63,15 @@ def described(kind: type[Recipe]) -> dict[str, Any]:
         for name, one in fields.items()
         if one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
     ]
-    counts = dict.fromkeys(("forwards", "backwards", "updates", "epochs"))
+    counts = dict.fromkeys(("forwards", "backwards", "first_layer_rows", "updates", "epochs"))
     rows = ""
     if not required:
         usual = kind()
-        rows = " + ".join(map(str, usual.cost()))
-        counts |= {**usual.cost()._asdict(), "updates": usual.replays, "epochs": usual.worth}
+        cost = usual.cost()
+        alone = cost.first_layer_rows
+        rows = " + ".join(map(str, cost)) + (f", first layer {alone}" if alone else "")
+        counts |= {**cost._asdict(), "first_layer_rows": alone}
+        counts |= {"updates": usual.replays, "epochs": usual.worth}
     return {
         "name": kind.name,
         "rows": rows,

@@ -101,4 +101,6 @@ RECIPES = (
     "rce",
     "trades",
     "war",
+    "yopo",
+    "yopo-trades",
 )

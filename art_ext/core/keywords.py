@@ -44,6 +44,8 @@ HOST_KEYWORDS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
             "step_size": "eps_step",
             "num_steps": "max_iter",
             "num_replays": "nb_replays",
+            "num_outer": "nb_outer",
+            "num_inner": "nb_inner",
             "members": "nb_members",
         },
     },

@@ -22,6 +22,7 @@ from art_ext.training import (
     Rce,
     Recipe,
     War,
+    Yopo,
 )
 
 _NAMES = HOST_KEYWORDS["art"]["training"]  # of the arguments of recipes
@@ -133,6 +134,14 @@ TRAINERS = (
         "https://arxiv.org/abs/2007.02617",
         notes="``weight`` must be given unless eps is 4 to 12 of 255. ``history`` holds the mean"
         " cosine of the gradients.",
+    ),
+    TrainerShell(
+        "AdversarialTrainerYOPOPyTorch",
+        Yopo,
+        "eps nb_outer nb_inner eps_step first first_gradient boxed_start norm",
+        "YOPO: the perturbation moves by passes through the first layer only.",
+        "https://arxiv.org/abs/1905.00877",
+        notes="``history`` and ``last_result`` hold ``first_layer_rows``.",
     ),
     TrainerShell(
         "TrainerReverseCrossEntropyPyTorch",

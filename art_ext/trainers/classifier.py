@@ -20,8 +20,11 @@ class ClassifierNetwork(nn.Module):
     applies in ``fit``, in eval mode that of ``predict``. A step that is not differentiable passes
     gradients by ART's estimate, ``estimate_forward``.
 
-    Its state dict is that of the user's own module, so that weights can be exchanged.
+    Its state dict is that of the user's own module, so that weights can be exchanged. Recipes that
+    take the name of a module find it without ``module_prefix``.
     """
+
+    module_prefix = _PREFIX
 
     def __init__(self, classifier: PyTorchClassifier) -> None:
         super().__init__()

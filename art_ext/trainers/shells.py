@@ -28,6 +28,7 @@ from art_ext.training import (
     Rce,
     Recipe,
     War,
+    Yopo,
 )
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "AdversarialTrainerFreePyTorch",
     "AdversarialTrainerGradAlignPyTorch",
     "AdversarialTrainerWARPyTorch",
+    "AdversarialTrainerYOPOPyTorch",
     "TrainerADPPyTorch",
     "TrainerDistillationPyTorch",
     "TrainerMaxMahalanobisPyTorch",
@@ -499,6 +501,66 @@ class AdversarialTrainerGradAlignPyTorch(CoreTrainer):
             boxed_start=boxed_start,
             norm=norm,
             bn_mode=bn_mode,
+        )
+
+
+class AdversarialTrainerYOPOPyTorch(CoreTrainer):
+    """YOPO: the perturbation moves by passes through the first layer only.
+
+    ``art_ext.training.Yopo`` documents the method. ``history`` and ``last_result`` hold
+    ``first_layer_rows``.
+
+    | Paper link: https://arxiv.org/abs/1905.00877
+    """
+
+    _recipe = Yopo
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        eps: float = 8 / 255,
+        nb_outer: int = 5,
+        nb_inner: int = 3,
+        eps_step: float | None = None,
+        first: str | None = None,
+        first_gradient: str = "adjoint",
+        boxed_start: bool = False,
+        norm: int | float | str = np.inf,
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> None:
+        """Create the trainer.
+
+        Args:
+            classifier: a ``PyTorchClassifier`` with optimizer, clip_values and
+                ``torch.nn.CrossEntropyLoss``.
+            eps: radius in the units of x (8/255, never 8). 0 trains on the inputs themselves.
+            nb_outer: m.
+            nb_inner: n.
+            eps_step: in the units of x. None: ``eps / 4``. 0 is natural training on noisy inputs.
+            first: name of the module whose output is that of the first layer, such as ``"conv1"``.
+                None: the first module that is called and holds parameters itself. All paths from x
+                must pass it, and the part of the network up to it must compute row by row in train
+                mode.
+            first_gradient: ``"adjoint"`` gives the weights of the first layer the gradient at the
+                new eta only. ``"both"`` adds that of the training pass.
+            boxed_start: True clamps the random start to the box too. The steps always stay inside.
+            norm: np.inf, "inf", 1 or 2.
+            seed: seed of the order and the noise.
+            verbose: show a progress bar.
+        """
+        super().__init__(
+            classifier,
+            seed,
+            verbose,
+            eps=eps,
+            nb_outer=nb_outer,
+            nb_inner=nb_inner,
+            eps_step=eps_step,
+            first=first,
+            first_gradient=first_gradient,
+            boxed_start=boxed_start,
+            norm=norm,
         )
 
 

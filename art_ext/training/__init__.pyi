@@ -43,6 +43,8 @@ from art_ext.training.recipes import Rce as Rce
 from art_ext.training.recipes import Recipe as Recipe
 from art_ext.training.recipes import Trades as Trades
 from art_ext.training.recipes import War as War
+from art_ext.training.recipes import Yopo as Yopo
+from art_ext.training.recipes import YopoTrades as YopoTrades
 from art_ext.training.recipes import find_recipe as find_recipe
 from art_ext.training.recipes import load_recipe as load_recipe
 from art_ext.training.recipes import make_recipe as make_recipe

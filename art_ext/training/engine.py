@@ -12,6 +12,7 @@ from art_ext.core.calling import HALF_SCALE, ModelCall, ordinary, widened
 from art_ext.core.geometry import Box, exact_dtype
 from art_ext.core.networks import frozen_eval
 from art_ext.core.outputs import OutputReader
+from art_ext.training.cost import Cost
 from art_ext.training.heads import Head, IdentityHead, apply_head
 from art_ext.training.heads.base import on_device
 
@@ -30,6 +31,7 @@ class Engine:
         head: makes class scores of the network's raw output.
         networks: number of networks that a row is sent through, of an ensemble. Each one counts.
         forwards, backwards: rows of this process so far.
+        first_layer_rows: rows of this process that were sent to the first layer alone.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Engine:
         self.channels_last = channels_last
         self.largest_label = 0
         self.scale = HALF_SCALE if accelerator.mixed_precision == "fp16" else 1.0
-        self.forwards = self.backwards = 0
+        self.forwards = self.backwards = self.first_layer_rows = 0
         self.reader = OutputReader("logits")
         self._rows_dtype: torch.dtype | None = None  # known after the first call
 
@@ -75,6 +77,10 @@ class Engine:
     def raw(self, network: nn.Module, rows: Tensor) -> Any:
         """Return the network's raw output, and count the rows."""
         self.forwards += len(rows) * self.networks
+        return self.send(network, rows)
+
+    def send(self, network: nn.Module, rows: Tensor) -> Any:
+        """Return the network's raw output for rows that the caller counts."""
         if self._rows_dtype is None:
             self._rows_dtype = self._try_dtype(rows.detach())
         with self.accelerator.autocast():
@@ -160,12 +166,12 @@ class Engine:
         number = torch.tensor(value, dtype=exact_dtype(self.device), device=self.device)
         return float(broadcast(number, from_process=0))
 
-    def ledger(self) -> list[int]:
-        """Return the rows forward and backward of all processes."""
+    def ledger(self) -> Cost:
+        """Return the rows of all processes."""
+        own = [self.forwards, self.backwards, self.first_layer_rows]
         if self.processes == 1:
-            return [self.forwards, self.backwards]
-        rows = torch.tensor([self.forwards, self.backwards], device=self.device)
-        return [int(count) for count in self.total(rows)]
+            return Cost(*own)
+        return Cost(*self.total(torch.tensor(own, device=self.device)).tolist())
 
     def total(self, value: Tensor) -> Tensor:
         """Return the sum over all processes, detached."""

@@ -265,6 +265,7 @@ def _result(run: _Run) -> TrainingResult:
         updates=state.update,
         forwards=int(last["forwards"]),
         backwards=int(last["backwards"]),
+        first_layer_rows=int(last.get("first_layer_rows", 0)),
         seconds=state.seconds,
     )
 
@@ -437,7 +438,7 @@ def _row(run: _Run, done: int) -> Row:
     """
     state = run.state
     state.losses.average(run.engine)
-    forwards, backwards = run.engine.ledger()
+    rows = run.engine.ledger()
     return {
         "epoch": state.epoch,
         **run.phases.facts(),
@@ -448,8 +449,9 @@ def _row(run: _Run, done: int) -> Row:
         "eps": _radius(run, state.update - 1),
         **{name: float(value) / done for name, value in state.logged.items()},
         **{name: float(pair[0] / pair[1]) for name, pair in state.measured.items()},
-        "forwards": forwards,
-        "backwards": backwards,
+        "forwards": rows.forwards,
+        "backwards": rows.backwards,
+        **({"first_layer_rows": rows.first_layer_rows} if rows.first_layer_rows else {}),
         "seconds": state.seconds,
     }
 

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from art_ext.core.calling import finite_or_zero, widened
 from art_ext.training.engine import Engine
+from art_ext.training.first_layer import FirstLayer
 from art_ext.training.modes import crafting_mode, settled_norms
 
 Gain = Callable[[Tensor], Tensor]
@@ -166,6 +167,12 @@ class Passes:
         if leaf.grad is None:
             raise ValueError("the model's output must depend on its input through autograd")
         return finite_or_zero(leaf.grad) if self._engine.scale != 1 else leaf.grad
+
+    def first_layer(self, name: str | None) -> FirstLayer:
+        """Return the layer that a module of the network ends, for recipes that run it alone."""
+        if name is None:
+            raise RuntimeError("Recipe.fitted names the first layer, and was not called")
+        return FirstLayer(self._engine, name)
 
     def count_backward(self, rows: Tensor) -> None:
         """Count rows whose forward is part of the loss that this update differentiates."""

@@ -25,6 +25,8 @@ class TrainingResult:
         updates: number of weight updates done.
         forwards: forward rows of all processes, without those of the validation.
         backwards: backward rows of the same.
+        first_layer_rows: rows that were sent to the first layer alone, and back from it. They are
+            in neither of the two.
         seconds: wall time, of all parts of a resumed run.
         teacher: the state dict of the teacher that the run trained, on the CPU. None for recipes
             without one.
@@ -40,3 +42,4 @@ class TrainingResult:
     backwards: int
     seconds: float
     teacher: dict[str, Tensor] | None = None
+    first_layer_rows: int = 0

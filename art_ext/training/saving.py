@@ -42,7 +42,7 @@ class Checkpointing:
         if self.folder is None:
             return
         state.losses.average(self.engine)
-        forwards, backwards = self.engine.ledger()
+        rows = self.engine.ledger()
         carried = {name: _gathered(self.engine, value) for name, value in state.carried.items()}
         accelerator = self.engine.accelerator
         if accelerator.is_main_process:
@@ -64,8 +64,9 @@ class Checkpointing:
                     "losses": state.losses.stacked(),
                     "logged": state.logged,
                     "best": state.best,
-                    "forwards": forwards,
-                    "backwards": backwards,
+                    "forwards": rows.forwards,
+                    "backwards": rows.backwards,
+                    "first_layer_rows": rows.first_layer_rows,
                     "seconds": state.seconds,
                     **({"kept": state.kept} if state.kept else {}),
                     **({"measured": state.measured} if state.measured else {}),
@@ -98,6 +99,7 @@ class Checkpointing:
         if engine.accelerator.is_main_process:  # those of all processes
             engine.forwards = saved["forwards"]
             engine.backwards = saved["backwards"]
+            engine.first_layer_rows = saved.get("first_layer_rows", 0)  # older runs have none
         state = TrainState(
             update=saved["update"],
             epoch=saved["epoch"],

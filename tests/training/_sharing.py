@@ -42,6 +42,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "ema": 0.5,
         "start": START,
     },
+    "yopo": {"num_outer": 3, "num_inner": 2},
+    "yopo-trades": {"num_outer": 2, "num_inner": 2, "start": START},
     "distillation": {"temperature": 5.0},
     "rce": {},
     "mmlda": {"centre_norm": 2.0},

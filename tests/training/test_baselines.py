@@ -480,17 +480,15 @@ def test_the_statistics_that_crafting_uses_are_those_of_its_mode(network, data, 
     assert not torch.equal(found["batch"], found["eval"])
 
 
-TRAINING_FORWARDS = {
-    "trades": 2,
-    "fast-trades": 2,
-    "grad-align": 2,
-    "backward-smoothing": 2,
-    "war": 2,
-}
+TRAINING_FORWARDS = dict.fromkeys(
+    ("trades", "fast-trades", "grad-align", "backward-smoothing", "war", "yopo-trades"), 2
+)
 
 
 @pytest.mark.parametrize("mode", ["eval", "batch", "train"])
-@pytest.mark.parametrize("name", [name for name in RADIUS if name != "free"])
+@pytest.mark.parametrize(
+    "name", [name for name in RADIUS if "bn_mode" in make_recipe(name).settings()]
+)
 def test_batchnorm_counts_the_training_forwards_and_in_train_mode_all_of_them(
     name, mode, network, batch
 ):

@@ -20,6 +20,7 @@ from art_ext.training.recipes.phase import Phase
 from art_ext.training.recipes.registry import RECIPES, find_recipe, load_recipe, make_recipe
 from art_ext.training.recipes.scores import Rce
 from art_ext.training.recipes.war import War
+from art_ext.training.recipes.yopo import Yopo, YopoTrades
 
 __all__ = [
     "RECIPES",
@@ -45,6 +46,8 @@ __all__ = [
     "Recipe",
     "Trades",
     "War",
+    "Yopo",
+    "YopoTrades",
     "find_recipe",
     "load_recipe",
     "make_recipe",

@@ -31,6 +31,7 @@ from art_ext.training.recipes.grad_align import GradAlign
 from art_ext.training.recipes.max_mahalanobis import Mmc, Mmlda
 from art_ext.training.recipes.scores import CRAFTS, Rce
 from art_ext.training.recipes.war import War
+from art_ext.training.recipes.yopo import Yopo, YopoTrades
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -338,6 +339,8 @@ CATALOGUE: tuple[type[Recipe], ...] = (
     FastTrades,
     Free,
     GradAlign,
+    Yopo,
+    YopoTrades,
     Cat,
     Atcd,
     BackwardSmoothing,
