@@ -200,6 +200,13 @@ def test_an_ensemble_killed_ten_times(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_tricks_killed_ten_times(tmp_path: Path) -> None:
+    one = case("pgd", {**MANY_SAVES, **TRICKS, "epochs": 16}, 10, num_steps=2, mixture=0.5)
+    places = kill_and_compare(tmp_path, [one], 900)
+    assert len(places) > 2  # while training, and inside a save
+
+
+@pytest.mark.slow
 def test_killed_ten_times(tmp_path: Path) -> None:
     long = {"epochs": 16}
     cases = [
@@ -214,7 +221,6 @@ def test_killed_ten_times(tmp_path: Path) -> None:
         case("fast", {**MANY_SAVES, **long}, 10, start="previous"),
         case("grad-align", {**MANY_SAVES, **long}, 10, weight=0.2),
         case("pgd", {**SIX_SAVES, **long}, 10, unusual=True, num_steps=2),
-        case("pgd", {**MANY_SAVES, **long, **TRICKS}, 10, num_steps=2, mixture=0.5),
         case("mmc", {**MANY_SAVES, **long, "learning_rate": 0.01}, 10, **MMC),
         case("mmc", {**SIX_SAVES, **long, "learning_rate": 0.01}, 10, craft="fast", gain="margin"),
         case("atcd", {**MANY_SAVES, **long}, 10, unusual=True, num_replays=2, num_steps=2),
