@@ -16,6 +16,15 @@ from tests.toys import small_recipe
 
 # ATCD sends rejected moves through the network again, so the host must know how many there are
 WAITS = {"atcd": "aten::nonzero"}
+TRICKS = {
+    "gradient_centralisation": "all",
+    "decay": "weights",
+    "clean_forwards": 2,
+    "outer_loss": "dlr",
+    "craft_loss": "cw",
+    "augmentation": "crop_flip",
+    "crop_padding": "reflect",
+}
 
 
 @pytest.fixture
@@ -70,6 +79,27 @@ def test_the_host_waits_for_no_minibatch(name, accelerator, monkeypatch):
     for size in (12, 6):
         with accelerator.running():
             trained(name, samples, batch_size=size, device="meta")
+        waits.append(accelerator.places)
+    assert waits[0] == waits[1]
+
+
+def test_weights_by_tricks_are_those_of_the_cpu(accelerator):
+    samples = digits(24, "train")
+    network, result = trained("pgd", samples, **TRICKS)
+    with accelerator.running():
+        far, found = trained("pgd", tuple(map(accelerator.has, samples)), device="meta", **TRICKS)
+    for key, weight in far.state_dict().items():
+        assert torch.equal(held(weight), network.state_dict()[key]), key
+    assert torch.equal(found.losses, result.losses)
+
+
+def test_tricks_wait_for_no_minibatch(accelerator, monkeypatch):
+    monkeypatch.setattr(loop, "CHECK_EVERY", 1000)
+    samples = tuple(map(accelerator.has, digits(24, "train")))
+    waits = []
+    for size in (12, 6):
+        with accelerator.running():
+            trained("pgd", samples, batch_size=size, device="meta", **TRICKS)
         waits.append(accelerator.places)
     assert waits[0] == waits[1]
 
