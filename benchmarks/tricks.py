@@ -44,7 +44,7 @@ FIGURES = ("clean", "pgd20")
 
 @dataclass(frozen=True)
 class Trick:
-    """What differs from the base.
+    """Differences of a trick from the base.
 
     Attributes:
         options: keywords of ``train``.
