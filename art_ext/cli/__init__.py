@@ -32,6 +32,7 @@ from art_ext.cli import (
     recipes,
     report,
     submit,
+    sweep,
     train,
 )
 
@@ -93,4 +94,5 @@ for _module in (
     doctor,
 ):
     app.command()(getattr(_module, _module.__name__.rpartition(".")[2]))
+app.command(context_settings=sweep.SETTINGS, options_metavar=sweep.USAGE)(sweep.sweep)
 app.add_typer(generator.app, name="generator")

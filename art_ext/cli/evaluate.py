@@ -84,6 +84,14 @@ def evaluate(context: typer.Context, **options: Any) -> None:
         show(outcome, config.quiet, least)
 
 
+def run_evaluation(config: EvaluationConfig, watcher: Watcher) -> Outcome:
+    """Evaluate as the command does, with nothing on the screen. The run folder goes on."""
+    outcome = _run(config, watcher)
+    if not config.dry_run:
+        _write_config(config.out, evaluation_toml(_with_version(config)))
+    return outcome
+
+
 def _with_version(config: EvaluationConfig) -> EvaluationConfig:
     """Return a configuration that names the version of its panel, so that it repeats this run."""
     from art_ext.evaluation.panel.panels import with_version

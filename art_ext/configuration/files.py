@@ -45,7 +45,7 @@ def layered(
         ValueError: for unknown names and values of another kind. The message names the file and
             the line, or the nearest name.
     """
-    first = _read(config, given, lambda name: "given", other)
+    first = read_values(config, given, lambda name: "given", other)
     behind = {} if file is None else _of_file(config, file, other)
     return laid_over(config, first, behind, exclusive)
 
@@ -145,13 +145,24 @@ def _of_file(config: type, file: Path, other: type | None) -> dict[str, Any]:
             f"config must name a TOML file, got {file}, which does not exist or is a folder"
         )
     content = {name.replace("-", "_"): one for name, one in read_toml(file).items()}
-    return _read(config, content, partial(place_of, file), other)
+    return read_values(config, content, partial(place_of, file), other)
 
 
-def _read(
-    config: type, values: Mapping[str, Any], place: Callable[[str], str], other: type | None
+def read_values(
+    config: type, values: Mapping[str, Any], place: Callable[[str], str], other: type | None = None
 ) -> dict[str, Any]:
-    """Convert values to the kinds of the class. None counts as not given."""
+    """Convert values to the kinds of the class. None counts as not given.
+
+    Args:
+        config: the configuration class.
+        values: by the names of its fields.
+        place: function from a name to the place of its value, for messages. ``"given"`` stands for
+            the command line.
+        other: the configuration class of another command, see ``layered``.
+
+    Raises:
+        ValueError: for unknown names and values of another kind.
+    """
     from art_ext.core.checks import nearest
 
     kinds = {name: kind_of(one) for name, (one, _) in options_of(config, "toml").items()}

@@ -6,7 +6,8 @@ Values are checked by ``art_ext.evaluation.limits``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,11 @@ from art_ext.configuration import shared
 from art_ext.configuration.data import DataOptions
 from art_ext.configuration.evaluation import EvaluationConfig
 from art_ext.configuration.files import complete, layered, require, to_toml
-from art_ext.configuration.options import option
+from art_ext.configuration.options import option, same_option
 
 ESTIMATION = "Lipschitz constants"
 Texts = tuple[str, ...]  # of an option that may be given several times
-_EVALUATION = {one.name: one for one in fields(EvaluationConfig)}
-
-
-def _same(name: str) -> Any:
-    """Declare an option as that of ``art-ext evaluate``."""
-    one = _EVALUATION[name]
-    if one.default_factory is not MISSING:
-        return field(default_factory=one.default_factory, metadata=one.metadata)
-    return field(default=one.default, metadata=one.metadata)
+_same = partial(same_option, EvaluationConfig)
 
 
 @dataclass(frozen=True, kw_only=True)

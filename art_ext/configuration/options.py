@@ -76,6 +76,14 @@ def option(default: Any, help: str | Option, **facts: Any) -> Any:
     return field(default=default, metadata={KEY: about})
 
 
+def same_option(config: type, name: str) -> Any:
+    """Declare a field as that of another configuration class."""
+    one = next(one for one in fields(config) if one.name == name)
+    if one.default_factory is not MISSING:
+        return field(default_factory=one.default_factory, metadata=one.metadata)
+    return field(default=one.default, metadata=one.metadata)
+
+
 def options_of(config: type, host: str | None = None) -> dict[str, tuple[Field[Any], Option]]:
     """Return the fields of a configuration class with their facts, by name.
 
