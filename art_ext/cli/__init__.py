@@ -2,7 +2,8 @@
 
 Heavy packages are imported inside the commands, so that ``--help`` is quick. Exit codes: 0 done, 2
 bad arguments or input, 3 a service that gives no further answers, 130 interrupted by Ctrl-C. 1
-means that a check failed: ``--fail-under``, ``submit``, or a problem that ``doctor`` found.
+means that a check failed: ``--fail-under``, ``submit``, a problem that ``doctor`` found, or a cell
+of ``sweep``.
 """
 
 from __future__ import annotations

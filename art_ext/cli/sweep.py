@@ -109,8 +109,8 @@ def _command_of(context: typer.Context) -> tuple[str | None, dict[str, Any], Pat
             and (option, own.params["out"]) != ("out", "-")
         ):
             raise ValueError(
-                f"{name}: --{option.replace('_', '-')} is not for cells: give it to art-ext sweep, or"
-                " leave it out"
+                f"{name}: --{option.replace('_', '-')} is not for cells: give it to art-ext sweep,"
+                " or leave it out"
             )
     return name, given, own.params["config"]
 

@@ -14,7 +14,7 @@ from art_ext.configuration.files import read_values, toml_value
 from art_ext.configuration.options import default_of, kind_of, options_of
 from art_ext.configuration.parsing import parse_value, read_value
 from art_ext.configuration.training import LENGTHS, TrainingConfig
-from art_ext.core.checks import nearest
+from art_ext.core.checks import check_positive, nearest
 from art_ext.storage import evaluation, training
 from art_ext.storage.store import LocalStore
 from art_ext.sweeps.grid import Settings
@@ -140,7 +140,18 @@ def _resolve_evaluation(values: Values, folder: Path) -> EvaluationConfig:
                 f"{name} of a cell must be one, got {', '.join(map(str, found))}: give --grid"
                 f" {name}=VALUE,VALUE"
             )
+    _check_evaluation(config)
     return config
+
+
+def _check_evaluation(config: EvaluationConfig) -> None:
+    """Raise ValueError for attacks and arguments that do not exist, before anything runs."""
+    from art_ext.evaluation.execution.runner import members_of
+    from art_ext.evaluation.panel.panels import resolve_panel
+
+    check_positive("eps", config.eps[0])
+    panel = None if config.panel is None else resolve_panel(config.panel)
+    members_of(config.attacks, panel, config.mode, config.attack_args, config.norm)
 
 
 def _evaluation_finished(folder: Path, config: Any) -> bool:

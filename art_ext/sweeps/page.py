@@ -9,7 +9,7 @@ from art_ext.evaluation.report.canvas import COLOURS, INK, STYLE, grid, short, t
 from art_ext.evaluation.report.limits_plot import Plot
 from art_ext.evaluation.report.rendering import Cell, Column, Line, known, render_template, told
 from art_ext.sweeps.grid import short_names, shown
-from art_ext.sweeps.table import Group, counted_cells, grids
+from art_ext.sweeps.table import Group, counted_cells, grids, title
 from art_ext.sweeps.values import is_share
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ def page(results: Results) -> str:
     """
     sweep = results.sweep
     groups = results.groups
-    keys = [key for key in sweep.keys if key not in sweep.over]
+    keys = sweep.free
     failed = [(sweep.cells[number].label, text) for number, text in results.errors.items()]
     return render_template(
         "sweep.html.j2",
         command=sweep.command.name,
-        title=" and ".join(short_names(sweep.keys).values()),
+        title=" and ".join(short_names(sweep.free or sweep.keys).values()),
         cells=len(sweep.cells),
         done=len(sweep.cells) - len(results.missing()),
         failed=failed,
@@ -61,10 +61,17 @@ def _columns(results: Results, keys: Sequence[str]) -> list[Column]:
         *(Column(short[key], f"Option {key}.", False) for key in keys),
         Column("Runs", f"Finished cells. They differ in {over} only."),
         *(
-            Column(name, f"Mean over these runs. Below it the standard deviation over {over}.")
+            Column(
+                f"{name}{_unit(name)}",
+                f"Mean over these runs. Below it the standard deviation over {over}.",
+            )
             for name in results.names
         ),
     ]
+
+
+def _unit(name: str) -> str:
+    return " (%)" if is_share(name) else ""
 
 
 def _line(results: Results, keys: Sequence[str], group: Group) -> Line:
@@ -73,9 +80,8 @@ def _line(results: Results, keys: Sequence[str], group: Group) -> Line:
     for name in results.names:
         one = group.values[name]
         mean, _, spread = one.text(is_share(name)).removesuffix(" %").partition(" ± ")
-        unit = " %" if is_share(name) and one.spread is None and one.count else ""
         key = known(one.mean) if isinstance(one.mean, float) else one.mean
-        cells.append(Cell(f"{mean}{unit}", key, f"± {spread}" if spread else ""))
+        cells.append(Cell(mean, key, f"± {spread}" if spread else ""))
     return Line(cells)
 
 
@@ -120,7 +126,7 @@ def _plots(results: Results, groups: Sequence[Group]) -> list[Plot]:
 def _plot(results: Results, name: str, parts: Sequence[Any], whole: int) -> Plot:
     sweep = results.sweep
     titles = short_names(sweep.keys)
-    unit = " (%)" if is_share(name) else ""
+    unit = _unit(name)
     names = [
         ", ".join(f"{titles[key]} {shown(value)}" for key, value in rest.items()) or name
         for rest, _ in parts
@@ -140,10 +146,10 @@ def _plot(results: Results, name: str, parts: Sequence[Any], whole: int) -> Plot
             axes.set_title(short(own, 40), fontsize=11)
         if sweep.columns:
             _heat(axes, cells, name, scale, (min(means), max(means)))
-            axes.set(xlabel=titles[sweep.columns], ylabel=titles[sweep.rows])
+            axes.set(xlabel=title(sweep, sweep.columns), ylabel=title(sweep, sweep.rows))
         else:
             _lines(axes, cells, name, scale)
-            axes.set(xlabel=titles[sweep.rows], ylabel=f"{name}{unit}")
+            axes.set(xlabel=title(sweep, sweep.rows), ylabel=f"{name}{unit}")
     caption = f"{name}{unit}: mean over {', '.join(sweep.over)}."
     if not sweep.columns:
         caption += f" {SPREAD} {', '.join(sweep.over)}."
@@ -165,7 +171,8 @@ def _lines(axes: Axes, cells: dict[tuple[str, str], Group], name: str, scale: fl
     x = list(range(len(groups))) if texts else plain
     means = [scale * float(one.mean or 0.0) for _, one in groups]
     spreads = [scale * (one.spread or 0.0) for _, one in groups]
-    axes.errorbar(x, means, yerr=spreads, color=COLOURS[0], marker="o", capsize=3)
+    line = "none" if texts else "-"
+    axes.errorbar(x, means, yerr=spreads, color=COLOURS[0], marker="o", capsize=3, linestyle=line)
     if texts:
         axes.set_xticks(x, [short(row, LETTERS) for row, _ in groups], rotation=20, ha="right")
     elif min(plain) > 0 and max(plain) / min(plain) > 30:
@@ -185,18 +192,17 @@ def _heat(
     rows = list(dict.fromkeys(row for row, _ in cells))
     columns = list(dict.fromkeys(column for _, column in cells))
     shades = np.full((len(rows), len(columns)), np.nan)
-    for (row, column), one in cells.items():
-        mean = one.values[name].mean
-        if isinstance(mean, float):
-            shades[rows.index(row), columns.index(column)] = scale * mean
+    for (row, column), group in cells.items():
+        one = group.values[name]
+        if isinstance(one.mean, float):
+            place = rows.index(row), columns.index(column)
+            shades[place] = scale * one.mean
+            text = one.text(is_share(name)).removesuffix(" %").replace(" ±", "\n±")
+            axes.text(place[1], place[0], text, ha="center", va="center", color=INK)
     low, high = limits
-    axes.imshow(
-        shades, cmap="Blues", vmin=low, vmax=high + 0.6 * (high - low) + 1e-12, aspect="auto"
-    )
+    # the darkest blues would hide the numbers
+    top = high + 0.6 * (high - low) + 1e-12
+    axes.imshow(shades, cmap="Blues", vmin=low, vmax=top, aspect="auto")
     axes.grid(visible=False)
     axes.set_xticks(range(len(columns)), [short(column, LETTERS) for column in columns])
     axes.set_yticks(range(len(rows)), [short(row, LETTERS) for row in rows])
-    for (up, across), value in np.ndenumerate(shades):
-        if not np.isnan(value):
-            text = f"{value:.1f}" if scale > 1 else f"{value:.3g}"
-            axes.text(across, up, text, ha="center", va="center", color=INK)

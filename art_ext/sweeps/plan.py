@@ -74,6 +74,16 @@ class Sweep:
         """Keys of the grid."""
         return [key for axis in self.axes for key in axis.keys]
 
+    @property
+    def free(self) -> list[str]:
+        """Keys over which the table does not average."""
+        return [key for key in self.keys if key not in self.over]
+
+    def beside(self, key: str) -> list[str]:
+        """Return a key and those whose values go along with it. Empty for no key."""
+        found = [axis.keys for axis in self.axes if key in axis.keys]
+        return [one for keys in found for one in keys if one in self.free]
+
 
 def read_sweep_plan(
     config: SweepConfig,
@@ -117,7 +127,8 @@ def read_sweep_plan(
             raise ValueError(f"{key} is given twice: in the grid, and as an option of all cells")
     table = _table(config, content.get("table", {}))
     over = table["over"]
-    rows, columns = _places(table, [key for key in keys if key not in over], keys)
+    first = [axis.keys[0] for axis in axes if not {*axis.keys} & {*over}]
+    rows, columns = _places(table, first, keys)
     cells = _cells(known, base, axes, Path(config.out))
     plain = {name: toml_value(value) for name, value in base.items()}
     return Sweep(known, plain, axes, cells, rows, columns, table["values"], over)

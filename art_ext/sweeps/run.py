@@ -108,6 +108,9 @@ def begun_before(sweep: Sweep) -> Results:
     """
     command = sweep.command
     names = sweep.values or default_values(command.name, [cell.config for cell in sweep.cells])
+    for name in names:
+        if name in sweep.keys:
+            raise ValueError(f"values: {name} is a key of the grid, which the table shows anyway")
     check_values(command.name, names)
     results = Results(sweep, names, [None] * len(sweep.cells))
     for number, cell in enumerate(sweep.cells):

@@ -102,7 +102,6 @@ def cells_csv(sweep: Sweep, names: Sequence[str], found: Found) -> str:
 
 def table_csv(sweep: Sweep, names: Sequence[str], groups: Sequence[Group]) -> str:
     """Return one line for each group: settings, number of runs, mean and spread of each value."""
-    free = [key for key in sweep.keys if key not in sweep.over]
     rows = []
     for group in groups:
         row = {key: _plain(value) for key, value in group.settings.items()}
@@ -111,7 +110,7 @@ def table_csv(sweep: Sweep, names: Sequence[str], groups: Sequence[Group]) -> st
             row |= {name: one.mean, f"{name}_spread": one.spread}
         rows.append(row)
     columns = [column for name in names for column in (name, f"{name}_spread")]
-    return csv_rows([*free, "runs", *columns], rows)
+    return csv_rows([*sweep.free, "runs", *columns], rows)
 
 
 def _plain(value: Any) -> Any:
@@ -132,17 +131,18 @@ def table_markdown(sweep: Sweep, names: Sequence[str], groups: Sequence[Group]) 
 
 def long_table(sweep: Sweep, names: Sequence[str], groups: Sequence[Group]) -> str:
     """Return a table with one line for each group."""
-    free = [key for key in sweep.keys if key not in sweep.over]
     short = short_names(sweep.keys)
     lines = [
         [
-            *(shown(group.settings[key]) for key in free),
+            *(shown(group.settings[key]) for key in sweep.free),
             counted_cells(group),
             *(group.values[name].text(is_share(name)) for name in names),
         ]
         for group in groups
     ]
-    return aligned([*(short[key] for key in free), "runs", *names], lines, range(len(free)))
+    return aligned(
+        [*(short[key] for key in sweep.free), "runs", *names], lines, range(len(sweep.free))
+    )
 
 
 def counted_cells(group: Group) -> str:
@@ -153,7 +153,6 @@ def counted_cells(group: Group) -> str:
 
 def crossed(sweep: Sweep, name: str, groups: Sequence[Group]) -> list[tuple[dict[str, Any], str]]:
     """Return tables of a value by rows and columns: one for each setting of the other keys."""
-    short = short_names(sweep.keys)
     found = []
     for settings, grid in grids(sweep, groups):
         columns = list(dict.fromkeys(column for _, column in grid))
@@ -170,9 +169,15 @@ def crossed(sweep: Sweep, name: str, groups: Sequence[Group]) -> list[tuple[dict
             ]
             for row in rows
         ]
-        head = f"{short[sweep.rows]} \\ {short[sweep.columns]}"
+        head = f"{title(sweep, sweep.rows)} \\ {title(sweep, sweep.columns)}"
         found.append((settings, aligned([head, *columns], lines, (0,))))
     return found
+
+
+def title(sweep: Sweep, key: str) -> str:
+    """Return the short name of a key, with those whose values go along with it."""
+    short = short_names(sweep.keys)
+    return ", ".join(short[one] for one in sweep.beside(key))
 
 
 def grids(
@@ -180,14 +185,12 @@ def grids(
 ) -> list[tuple[dict[str, Any], dict[tuple[str, str], Group]]]:
     """Return the groups by the texts of row and column, for each setting of the other keys."""
     found: dict[tuple[str, ...], tuple[dict[str, Any], dict[tuple[str, str], Group]]] = {}
+    rows, columns = sweep.beside(sweep.rows), sweep.beside(sweep.columns)
     for group in groups:
-        rest = {
-            key: value
-            for key, value in group.settings.items()
-            if key not in (sweep.rows, sweep.columns)
-        }
+        rest = {key: value for key, value in group.settings.items() if key not in (*rows, *columns)}
         place = tuple(map(shown, rest.values()))
-        row = shown(group.settings[sweep.rows])
-        column = shown(group.settings[sweep.columns]) if sweep.columns else ""
+        row, column = (
+            ", ".join(shown(group.settings[key]) for key in of) for of in (rows, columns)
+        )
         found.setdefault(place, (rest, {}))[1][row, column] = group
     return list(found.values())

@@ -277,7 +277,7 @@ def evaluate(
         check_repeatable(data)
     check_shapes(given, data.shape, sized=getattr(data, "transform", None) is not None)
     panel = None if panel is None else resolve_panel(panel)
-    panel_attacks, mode = _members(attacks, panel, mode, attack_args or {}, norm)
+    panel_attacks, mode = members_of(attacks, panel, mode, attack_args or {}, norm)
     file = None if panel is None else panel.file
     ensembles = ensembles_of(named) if members else {}
     source = source_of(generator, device)
@@ -491,14 +491,18 @@ def _told(panel: Panel | None, arguments: Mapping[str, Mapping[str, Any]]) -> di
     return {key: value for key, value in told.items() if value}
 
 
-def _members(
+def members_of(
     attacks: Sequence[str | Attack] | None,
     panel: Panel | None,
     mode: str | None,
     arguments: Mapping[str, Mapping[str, Any]],
     norm: str,
 ) -> tuple[list[Attack], str]:
-    """Return the attacks of a run and its mode."""
+    """Return the attacks of a run and its mode.
+
+    Raises:
+        ValueError: for an unknown attack, argument or mode, or attacks beside a panel.
+    """
     if mode is not None:
         check_choice("mode", mode, MODES)
     if panel is not None:
