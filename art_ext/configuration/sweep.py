@@ -52,7 +52,7 @@ class SweepConfig:
     )
     values: str | None = _table(
         None,
-        "What the cells show, separated by commas: any key of run.json, such as clean, pgd20 or"
+        "Values that the table shows, separated by commas: any key of run.json, such as clean, pgd20 or"
         " minutes, a column of the history, or a column of an evaluation. By default clean and"
         " robust accuracy.",
     )
