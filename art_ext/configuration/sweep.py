@@ -52,9 +52,9 @@ class SweepConfig:
     )
     values: str | None = _table(
         None,
-        "Values that the table shows, separated by commas: any key of run.json, such as clean, pgd20 or"
-        " minutes, a column of the history, or a column of an evaluation. By default clean and"
-        " robust accuracy.",
+        "Values that the table shows, separated by commas: any key of run.json, such as clean,"
+        " pgd20 or minutes, a column of the history, or a column of an evaluation. By default clean"
+        " and robust accuracy.",
     )
     over: str = _table("seed", "Options over whose values the table averages, separated by commas.")
     engine: str | None = _same("engine")

@@ -18,7 +18,7 @@ FEW, MORE = 2, 6  # weight updates of the two runs that are timed
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a cell takes.
+    """Rows and time of a cell.
 
     Attributes:
         forwards, backwards: rows. None: unknown.

@@ -29,7 +29,7 @@ from art_ext.sweeps.values import Value, check_values, default_values, values_of
 
 @dataclass(eq=False)
 class Results:
-    """What the cells of a sweep gave so far.
+    """Values of the finished cells of a sweep, and errors of those that failed.
 
     Attributes:
         sweep: the sweep.
