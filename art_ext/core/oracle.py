@@ -300,17 +300,11 @@ class ScoreOracle(LabelOracle):
             judge: called with the same arguments before the loss is computed.
         """
         self.ledger.charge(index)
-        call = self.passes.model_call
         outputs = []
         losses = []
         with torch.no_grad():
             for part, owner in self.passes.slices(rows, index):
-                padded = self.passes.pad(part, owner)
-                if self._averages_losses:
-                    output, lose = self._ensemble_answer(padded, owner, loss)
-                else:  # no further frame between an attack and its model
-                    answer = call(padded, fresh=len(padded) > len(owner))
-                    output, lose = self.passes.read(answer, padded, owner), loss
+                output, lose = self._answer(part, owner, loss)
                 if judge is not None:
                     judge(output, owner)
                 outputs.append(output)
@@ -345,14 +339,19 @@ class ScoreOracle(LabelOracle):
         binary = ((outputs == 0) | (outputs == 1)).all(dim=1)
         return binary & (outputs.sum(dim=1) == 1)
 
-    def _ensemble_answer(self, rows: Tensor, owner: Tensor, loss: Loss) -> tuple[Tensor, Loss]:
-        """Return an ensemble's outputs for one padded slice, and its members' average loss.
+    def _answer(self, rows: Tensor, owner: Tensor, loss: Loss) -> tuple[Tensor, Loss]:
+        """Return outputs for one slice of rows of the samples in owner (r,), and their loss.
 
-        The rows belong to the samples in owner (r,).
+        The loss is the one given, or an average over the members of an ensemble.
         """
+        padded = self.passes.pad(rows, owner)
+        if not self._averages_losses:
+            outputs = self.passes.model_call(padded, fresh=len(padded) > len(owner))
+            return self.passes.read(outputs, padded, owner), loss
         ensemble = cast(Ensemble, self.model)
         members = [
-            self.passes.checked(logits, rows, len(owner)) for logits in ensemble.member_logits(rows)
+            self.passes.checked(logits, padded, len(owner))
+            for logits in ensemble.member_logits(padded)
         ]
 
         def average(_: Tensor, index: Tensor) -> Tensor:
@@ -425,8 +424,8 @@ class GradientOracle(ScoreOracle):
         """Return outputs, losses and the gradient of each row's own loss.
 
         Each row costs one query and one gradient, and after ``lower`` a further query if it reaches
-        the goal. The loss is summed over the batch, never
-        averaged, so a row's gradient does not depend on the other rows.
+        the goal. The loss is summed over the batch, never averaged, so a row's gradient does not
+        depend on the other rows.
 
         Args:
             rows: (R, *S) inputs.
@@ -442,19 +441,13 @@ class GradientOracle(ScoreOracle):
                 through autograd.
         """
         self.ledger.charge(index)
-        call = self.passes.model_call
         parts = []
         for part, owner in self.passes.slices(rows, index):
             with torch.enable_grad():
                 # the model gets a copy of it, as part of the graph
                 leaf = part.detach().requires_grad_(True)
-                padded = self.passes.pad(leaf, owner)
                 with self._precision:
-                    if self._averages_losses:
-                        output, lose = self._ensemble_answer(padded, owner, loss)
-                    else:  # no further frame between an attack and its model
-                        answer = call(padded, fresh=len(padded) > len(owner))
-                        output, lose = self.passes.read(answer, padded, owner), loss
+                    output, lose = self._answer(leaf, owner, loss)
                 if self._reaches is not None and verify:
                     # before the second pass, which replaces the features that a loss may read
                     lose = _known(lose(output, owner))
@@ -511,13 +504,8 @@ class GradientOracle(ScoreOracle):
             start = place.stop
             with torch.enable_grad():
                 leaf = part.detach().requires_grad_(True)
-                padded = self.passes.pad(leaf, owner)
                 with self._precision:
-                    if self._averages_losses:
-                        output, lose = self._ensemble_answer(padded, owner, losses)
-                    else:
-                        answer = self.passes.model_call(padded, fresh=len(padded) > len(owner))
-                        output, lose = self.passes.read(answer, padded, owner), losses
+                    output, lose = self._answer(leaf, owner, losses)
                 found = lose(output, owner)
                 if not found.requires_grad:
                     raise self._no_gradient(output)
