@@ -245,9 +245,9 @@ def test_a_wait_in_a_step_is_counted(world):
                 world.attack("pgd", num_steps=steps, max_queries=None)
             waits[planted, steps] = world.accelerator.waits
 
-        def looks(self, rows, *arguments):
+        def looks(self, rows, *arguments, **options):
             assert float(rows.max()) <= 1
-            return query(self, rows, *arguments)
+            return query(self, rows, *arguments, **options)
 
         world.monkeypatch.setattr(Problem, "query", looks)
     assert waits[False, 2] == waits[False, 5]
