@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from art_ext.core import attacks, oracle, streams
+from art_ext.core import attacks, streams
 from art_ext.core.attacks._rays_blocks import Blocks
 from art_ext.core.attacks.engine import problem
 from art_ext.core.attacks.engine.goal import Goal
@@ -21,6 +21,7 @@ from art_ext.core.detection import make_detector
 from art_ext.core.ensemble import Ensemble
 from art_ext.core.limits import draw_latents, generator_lipschitz
 from art_ext.core.limits.generator import GeneratorOracle
+from art_ext.core.oracle import labels as label_oracle
 from art_ext.data import load_data
 from art_ext.testing.toy import SmallNet
 from art_ext.training import Pgd, train
@@ -150,12 +151,12 @@ def labels(world):
 
 
 def ledger(world):
-    made = oracle.Ledger
+    made = label_oracle.Ledger
 
     def on_the_cpu(count, most, device, cost):
         return made(count, most, torch.device("cpu"), cost)
 
-    world.monkeypatch.setattr(oracle, "Ledger", on_the_cpu)
+    world.monkeypatch.setattr(label_oracle, "Ledger", on_the_cpu)
 
 
 def buffer(world):
