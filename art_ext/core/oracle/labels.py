@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from art_ext.core.acceleration import channels_last_weights
 from art_ext.core.calling import ModelCall
 from art_ext.core.calls import describing
-from art_ext.core.checks import check_choice, check_count, check_flag
+from art_ext.core.checks import SampleError, check_choice, check_count, check_flag
 from art_ext.core.expectation import expectation_in
 from art_ext.core.geometry import ClipValues
 from art_ext.core.inspection import REJECTED, Columns, CopyingCall, accepted, class_scores
@@ -215,9 +215,9 @@ class LabelOracle:
         if outputs.is_floating_point():
             has_nan = outputs.isnan().reshape(len(outputs), -1).any(dim=1)
             if bool(has_nan.any()):
-                first = int(index[has_nan][0])
-                raise ValueError(
-                    f"the model returns NaN for the clean input, first in sample {first}"
+                raise SampleError(
+                    "the model returns NaN for the clean input, first in sample {sample}",
+                    int(index[has_nan][0]),
                 )
 
     def predict(self, outputs: Tensor) -> Tensor:
