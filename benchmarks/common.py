@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import platform
+import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +154,44 @@ def under_autoattack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> floa
     from art_ext.adapters.autoattack import run_autoattack
 
     return robust_accuracy(run_autoattack(model, x, y, eps=eps))
+
+
+class _StageLines(logging.Handler):
+    """Handler that reads the lines in which AutoAttack reports an accuracy."""
+
+    FORM = re.compile(r"(?:initial accuracy|robust accuracy after (\S+)): ([\d.]+)%")
+
+    def __init__(self, ended: Callable[[str | None, float], None]) -> None:
+        super().__init__()
+        self.ended = ended
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Read one line."""
+        found = self.FORM.match(record.getMessage())
+        if found is not None:
+            self.ended(found[1], float(found[2]))
+
+
+@contextmanager
+def autoattack_stages(ended: Callable[[str | None, float], None]) -> Iterator[None]:
+    """Listen to AutoAttack's log for a block, and keep it from the terminal.
+
+    Args:
+        ended: called at the end of each stage with its name, None for the clean check, and the
+            robust accuracy in %.
+    """
+    log = logging.getLogger("auto-attack")
+    handler = _StageLines(ended)
+    kept = (log.level, log.propagate)
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(kept[0])
+        log.propagate = kept[1]
 
 
 def classified_right(data_set: str, count: int, *models: nn.Module) -> tuple[Tensor, Tensor]:

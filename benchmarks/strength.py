@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import logging
 import os
 import statistics
 import time
@@ -34,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from art_ext.benchmarks.common import print_versions, right, stored_network
+from art_ext.benchmarks.common import autoattack_stages, print_versions, right, stored_network
 from art_ext.benchmarks.strength_runs import CASES, CLEAN, Case, Run, Stage
 from art_ext.benchmarks.strength_tables import report
 from art_ext.core.checks import check_choice, nearest
@@ -77,14 +76,14 @@ def members(
         rows = rows if each else rows[~result.success]
 
 
-class Listener(logging.Handler):
-    """Handler that takes the time of each line in which AutoAttack reports an accuracy.
+class Recorder:
+    """Processor times of AutoAttack's stages, and what its attacks were given and returned.
 
-    It also keeps what its attacks were given and returned, by the name of the stage.
+    Args:
+        attack: the package's object. It is changed in place.
     """
 
     def __init__(self, attack: Any) -> None:
-        super().__init__()
         self.last = time.process_time()
         self.seconds: dict[str, float] = {}
         self.moved: dict[str, list[tuple[Tensor, Tensor]]] = {}
@@ -98,19 +97,13 @@ class Listener(logging.Handler):
         self._calls.append((x, moved))
         return moved
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Parse one line."""
-        words = record.getMessage().split()
-        if words[:2] == ["initial", "accuracy:"]:
-            self._end(CLEAN)
-        elif words[:3] == ["robust", "accuracy", "after"]:
-            self._end(words[3].rstrip(":"))
-
-    def _end(self, stage: str) -> None:
+    def end(self, stage: str | None, robust: float) -> None:
+        """End a stage. None is the clean check."""
         now = time.process_time()
-        self.seconds[stage] = now - self.last
+        name = stage or CLEAN
+        self.seconds[name] = now - self.last
         self.last = now
-        self.moved[stage] = self._calls
+        self.moved[name] = self._calls
         self._calls = []
 
 
@@ -120,21 +113,15 @@ def autoattack(model: nn.Module, x: Tensor, y: Tensor, case: Case, seed: int) ->
     theirs: Any = import_module("pyautoattack").AutoAttack(
         model, norm=norm, eps=case.radius, seed=seed, version="standard"
     )
-    log = logging.getLogger("auto-attack")
-    listener = Listener(theirs)
-    log.addHandler(listener)
-    log.setLevel(logging.DEBUG)
-    log.propagate = False
-    try:
+    recorder = Recorder(theirs)
+    with autoattack_stages(recorder.end):
         theirs.run_standard_evaluation(x, y, batch_size=250)
-    finally:
-        log.removeHandler(listener)
     position = {own: place for place, own in enumerate(fingerprint(x).tolist())}
     fallen = ~right(x, y, model)
-    yield Stage(CLEAN, listener.seconds.pop(CLEAN), _positions(fallen))
-    for name, seconds in listener.seconds.items():
+    yield Stage(CLEAN, recorder.seconds.pop(CLEAN), _positions(fallen))
+    for name, seconds in recorder.seconds.items():
         found = torch.zeros_like(fallen)
-        for given, moved in listener.moved[name]:
+        for given, moved in recorder.moved[name]:
             rows = torch.tensor([position[own] for own in fingerprint(given).tolist()])
             found[rows] |= ~right(moved, y[rows], model)
         yield Stage(name, seconds, _positions(found & ~fallen))

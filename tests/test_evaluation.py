@@ -297,6 +297,34 @@ class TestFolder:
         assert said["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
         assert any("upper bound" in sentence for sentence in said["protocol"])
 
+    def test_run_json_holds_no_default_that_older_folders_do_not_know(self, tmp_path: Path) -> None:
+        run(tmp_path / "run")
+        said = read_run(tmp_path / "run")
+        assert said is not None
+        settings = {
+            "eps": [EPS],
+            "max_queries": 60,
+            "norm": "linf",
+            "stop_on_success": True,
+            "outputs": "logits",
+            "clip_values": [0.0, 1.0],
+            "batch_size": 256,
+            "seed": 0,
+            "targeted": None,
+        }
+        assert said["settings"] == {**settings, "device": None}
+        assert said["arguments"] == {
+            "models": ["linear"],
+            "data": "squares",
+            "samples": N,
+            "panel": "custom",
+            "mode": "independent",
+            "attacks": ["rays"],
+            "attack_args": {},
+            **settings,
+            "save_images": False,
+        }
+
     @pytest.mark.parametrize("kind", ["foreign file", "other arguments", "not ours", "a file"])
     def test_refuses_what_is_not_its_own(self, tmp_path: Path, kind: str) -> None:
         out = tmp_path / "run"

@@ -49,6 +49,24 @@ def _without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "draw", lambda *arguments: [])
 
 
+def test_settings_are_recorded_unless_older_folders_mean_the_same_without_them() -> None:
+    known = {
+        "eps": (EPS,),
+        "max_queries": 300,
+        "norm": "linf",
+        "stop_on_success": True,
+        "outputs": "logits",
+        "clip_values": (0.0, 1.0),
+        "batch_size": 16,
+        "device": None,
+        "seed": 3,
+        "targeted": None,
+    }
+    assert SETTINGS.recorded() == known
+    later: dict[str, Any] = {"amp": True, "channels_last": True, "compile": True, "draws": 2}
+    assert replace(SETTINGS, **later).recorded() == {**known, **later}
+
+
 @pytest.fixture
 def data(digits: tuple[Tensor, Tensor]) -> Dataset:
     return Dataset("digits", *digits)

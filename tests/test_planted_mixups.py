@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from art_ext.core import attacks, oracle, streams
+from art_ext.core import attacks, streams
 from art_ext.core.attacks._rays_blocks import Blocks
 from art_ext.core.attacks.engine import problem
 from art_ext.core.attacks.engine.goal import Goal
@@ -21,6 +21,7 @@ from art_ext.core.detection import make_detector
 from art_ext.core.ensemble import Ensemble
 from art_ext.core.limits import draw_latents, generator_lipschitz
 from art_ext.core.limits.generator import GeneratorOracle
+from art_ext.core.oracle import labels as label_oracle
 from art_ext.data import load_data
 from art_ext.testing.toy import SmallNet
 from art_ext.training import Pgd, train
@@ -150,12 +151,12 @@ def labels(world):
 
 
 def ledger(world):
-    made = oracle.Ledger
+    made = label_oracle.Ledger
 
     def on_the_cpu(count, most, device, cost):
         return made(count, most, torch.device("cpu"), cost)
 
-    world.monkeypatch.setattr(oracle, "Ledger", on_the_cpu)
+    world.monkeypatch.setattr(label_oracle, "Ledger", on_the_cpu)
 
 
 def buffer(world):
@@ -245,9 +246,9 @@ def test_a_wait_in_a_step_is_counted(world):
                 world.attack("pgd", num_steps=steps, max_queries=None)
             waits[planted, steps] = world.accelerator.waits
 
-        def looks(self, rows, *arguments):
+        def looks(self, rows, *arguments, **options):
             assert float(rows.max()) <= 1
-            return query(self, rows, *arguments)
+            return query(self, rows, *arguments, **options)
 
         world.monkeypatch.setattr(Problem, "query", looks)
     assert waits[False, 2] == waits[False, 5]

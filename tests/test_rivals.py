@@ -206,6 +206,17 @@ class TestLedger:
         assert int(result.queries.max()) <= found.rows.forward
         assert int(result.gradients.max()) <= found.rows.backward
 
+    @pytest.mark.parametrize(("ranking", "needed"), [("score", 3), ("malt", 4)])
+    def test_a_budget_too_small_for_it_is_told(self, ranking, needed, caplog):
+        model, x, y, _ = many()
+        shared = {"num_targets": 2, "target_ranking": ranking, **SHORT}
+        auto_pgd(model, x, y, max_queries=needed, **shared)
+        assert caplog.messages == []
+        found = auto_pgd(model, x, y, max_queries=needed - 1, **shared)
+        assert not found.success.any()
+        (message,) = caplog.messages
+        assert f"one iteration needs {needed} queries per sample" in message
+
     def test_batch_size_and_order_change_nothing(self):
         model, x, y, _ = many()
         shared = {"eps": 1e-3, "num_steps": 3, "num_targets": 3, "on_failure": "last", "seed": 0}

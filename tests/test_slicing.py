@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 from dataclasses import replace
 from typing import Any
@@ -156,6 +157,44 @@ def test_errors_name_what_was_given(change, message, monkeypatch):
     with pytest.raises((TypeError, ValueError), match=message):
         sliced(monkeypatch, "pgd", **{"model": asked, **change})
     assert not asked.rows
+
+
+def nan_in_sample_9(rows):
+    return MODEL(rows).masked_fill((rows == X[9]).all(dim=1, keepdim=True), torch.nan)
+
+
+def scores_that_are_large_in_sample_9(rows):
+    large = 7.0 * (rows == X[9]).all(dim=1, keepdim=True)
+    return MODEL(rows).softmax(dim=1) + large
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("pgd", {"model": nan_in_sample_9}, "NaN for the clean input, first in sample 9"),
+        (
+            "pgd",
+            {"model": scores_that_are_large_in_sample_9, "outputs": "probabilities"},
+            "for sample 9: pass",
+        ),
+        (
+            "frank_wolfe",
+            {"x_init": X.index_fill(0, torch.tensor([9]), torch.nan)},
+            "NaN or infinity first in sample 9",
+        ),
+        (
+            "frank_wolfe",
+            {"x_init": X.index_fill(0, torch.tensor([9]), 1.0)},
+            "in sample 9: project it first",
+        ),
+    ],
+)
+def test_errors_inside_a_slice_name_positions_in_x(name, given, message, monkeypatch):
+    with pytest.raises(ValueError, match=message) as found:
+        sliced(monkeypatch, name, **given)
+    assert str(copy.copy(found.value)) == str(found.value)
+    with pytest.raises(ValueError, match=message):
+        run(name, **given)
 
 
 def test_slices_hold_full_batches():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.benchmarks import strength
+from art_ext.benchmarks.common import autoattack_stages
 from art_ext.benchmarks.strength import Side, chosen_cases, image_counts
 from art_ext.benchmarks.strength_runs import CASES, CLEAN, Case, Run, Stage
 from art_ext.benchmarks.strength_tables import report
@@ -80,6 +82,25 @@ class TestStages:
         fallen = [image for stage in stages for image in stage.fell]
         assert sorted(fallen) == broken
         assert all(stage.seconds > 0 for stage in stages)
+
+
+def test_autoattacks_log_names_its_stages_and_is_as_before_afterwards() -> None:
+    log = logging.getLogger("auto-attack")
+    before = (log.level, log.propagate, list(log.handlers))
+    ended: list[tuple[str | None, float]] = []
+
+    def stop() -> None:
+        with autoattack_stages(lambda *stage: ended.append(stage)):
+            log.debug("using standard version including apgd-ce, apgd-t, fab-t, square.")
+            log.debug("initial accuracy: 97.50%")
+            log.debug("apgd-ce - 1/1 - 3 out of 39 successfully perturbed")
+            log.debug("robust accuracy after APGD-CE: 90.00% (total time 0.1 s)")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        stop()
+    assert ended == [(None, 97.5), ("APGD-CE", 90.0)]
+    assert (log.level, log.propagate, log.handlers) == before
 
 
 class TestFiles:

@@ -10,6 +10,27 @@ from collections.abc import Iterable
 from typing import Any
 
 
+class SampleError(ValueError):
+    """ValueError that names a sample by its position, which an attack in slices moves.
+
+    Args:
+        text: what is wrong, with ``{sample}`` where the position belongs.
+        sample: the position.
+    """
+
+    def __init__(self, text: str, sample: int) -> None:
+        super().__init__(text, sample)
+
+    def __str__(self) -> str:
+        text, sample = self.args
+        return str(text).replace("{sample}", str(sample))
+
+    def move(self, start: int) -> None:
+        """Count from ``start`` positions earlier."""
+        text, sample = self.args
+        self.args = (text, sample + start)
+
+
 def check_count(name: str, value: object, least: int = 1, most: int | None = None) -> None:
     """Raise ValueError unless the value is an integer from ``least`` to ``most``, None: any."""
     try:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.calling import ordinary
-from art_ext.core.checks import check_choice, check_positive
+from art_ext.core.checks import SampleError, check_choice, check_positive
 from art_ext.core.streams import normal, uniform, uniform_pairs
 
 NORMS = ("linf", "l2", "l1")
@@ -132,9 +132,9 @@ class Box:
             return x.clone()
         not_finite = ~x.isfinite().flatten(1).all(dim=1)
         if bool(not_finite.any()):
-            raise ValueError(
-                f"{name} must be finite, got NaN or infinity first in sample"
-                f" {int(not_finite.nonzero()[0])}"
+            raise SampleError(
+                f"{name} must be finite, got NaN or infinity first in sample {{sample}}",
+                int(not_finite.nonzero()[0]),
             )
         clamped = self.clamp(x)
         if float((clamped - x).abs_().max()) > BOX_TOLERANCE:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from art_ext.core.checks import SampleError
 from art_ext.core.losses import in_simplex
 
 logger = logging.getLogger("art_ext")
@@ -268,9 +269,10 @@ class OutputReader:
         if bool(outside.any()):
             row = int(outside.any(dim=1).to(torch.uint8).argmax())
             value = float(given[row][outside[row]][0])
-            raise ValueError(
-                "with outputs='probabilities' the model must return values in [0, 1], "
-                f"got {value:.6g} for sample {row}: pass outputs='logits' if these are logits"
+            raise SampleError(
+                "with outputs='probabilities' the model must return values in [0, 1], got"
+                f" {value:.6g} for sample {{sample}}: pass outputs='logits' if these are logits",
+                row,
             )
         unequal = int(sums_differ(scores, self.output_dtype).sum())
         if unequal:

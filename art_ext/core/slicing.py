@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from art_ext.core.checks import SampleError
 from art_ext.core.geometry import Box
 from art_ext.core.interruption import AttackInterrupted
 from art_ext.core.outside import Outside
@@ -63,6 +64,9 @@ def in_slices(
         end = min(start + rows, len(x))
         try:
             found = attack(**_part(shared, start, end))
+        except SampleError as error:
+            error.move(start)
+            raise
         except AttackInterrupted as stop:
             whole.enter(stop.result, start)
             finished[:start] = True

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.benchmarks.common import seeded
+from art_ext.core.acceleration import lowered
 from art_ext.data import load_data
 from art_ext.models import resnet18
 
@@ -213,17 +214,17 @@ class Autocast(nn.Module):
 
     Attributes:
         network: in float32.
-        kind: type of the device.
+        device: of the network.
     """
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         super().__init__()
         self.network = network
-        self.kind = device.type
+        self.device = device
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return the outputs in float32."""
-        with torch.autocast(self.kind, dtype=torch.bfloat16):
+        with lowered(self.device):
             outputs: Tensor = self.network(rows)
         return outputs.float()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from art_ext.benchmarks.common import right
+from art_ext.benchmarks.common import autoattack_stages, right
 from art_ext.benchmarks.gpu.card import OUT_OF_TIME, Deadline, Figures, Sheet
 from art_ext.benchmarks.gpu.subject import EPS, Subject, importable, synchronize, without_none
 from art_ext.core.interruption import AttackInterrupted, ModelStopped
@@ -119,23 +118,6 @@ def compare_with_autoattack(subject: Subject, network: nn.Module, sheet: Sheet) 
         )
 
 
-class _Listener(logging.Handler):
-    """Handler that keeps the robust accuracy which AutoAttack reports after each attack."""
-
-    def __init__(self, outcome: Outcome, begun: float) -> None:
-        super().__init__()
-        self.outcome = outcome
-        self.begun = begun
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Read one line."""
-        words = record.getMessage().split()
-        if words[:3] == ["robust", "accuracy", "after"]:
-            self.outcome.seconds = time.perf_counter() - self.begun
-            robust = words[4].rstrip("%")
-            self.outcome.stages[words[3].rstrip(":")] = f"{robust} ({self.outcome.seconds:.1f} s)"
-
-
 def autoattack(subject: Subject, model: nn.Module, x: Tensor, y: Tensor) -> Outcome:
     """Run AutoAttack standard of the package pyautoattack."""
     theirs: Any = import_module("pyautoattack").AutoAttack(
@@ -144,21 +126,18 @@ def autoattack(subject: Subject, model: nn.Module, x: Tensor, y: Tensor) -> Outc
     outcome = Outcome(~right(x, y, model))
     synchronize(subject.device)
     begun = time.perf_counter()
-    log = logging.getLogger("auto-attack")
-    listener = _Listener(outcome, begun)
-    kept = (log.level, log.propagate)
-    log.addHandler(listener)
-    log.setLevel(logging.DEBUG)
-    log.propagate = False
+
+    def ended(stage: str | None, robust: float) -> None:
+        outcome.seconds = time.perf_counter() - begun
+        if stage is not None:
+            outcome.stages[stage] = f"{robust:.2f} ({outcome.seconds:.1f} s)"
+
     try:
-        adversarial, _ = theirs.run_standard_evaluation(x, y, batch_size=subject.sizes.batch)
+        with autoattack_stages(ended):
+            adversarial, _ = theirs.run_standard_evaluation(x, y, batch_size=subject.sizes.batch)
         outcome.success = ~right(adversarial.to(x.device), y, model)
     except ModelStopped:
         outcome.stopped = True
-    finally:
-        log.removeHandler(listener)
-        log.setLevel(kept[0])
-        log.propagate = kept[1]
     synchronize(subject.device)
     outcome.seconds = time.perf_counter() - begun
     return outcome

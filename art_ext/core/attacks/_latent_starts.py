@@ -11,7 +11,7 @@ from art_ext.core import geometry
 from art_ext.core.attacks._latent_images import LatentImages
 from art_ext.core.attacks.engine.adam import BETA1, BETA2, adam_step
 from art_ext.core.attacks.engine.problem import PHASES, START_BLOCK, Problem
-from art_ext.core.checks import check_choice, check_count, check_positive
+from art_ext.core.checks import SampleError, check_choice, check_count, check_positive
 from art_ext.core.geometry import row_norms
 from art_ext.core.streams import normal
 
@@ -144,8 +144,9 @@ def read_latents(
     absent = latents.isnan().all(dim=1)
     wrong = ~latents.isfinite().all(dim=1) & ~(absent & (initialisation == "both"))
     if bool(wrong.any()):
-        raise ValueError(
-            f"latents must be finite, got NaN or infinity first in sample {int(wrong.nonzero()[0])}"
+        raise SampleError(
+            "latents must be finite, got NaN or infinity first in sample {sample}",
+            int(wrong.nonzero()[0]),
         )
     return latents
 
@@ -164,8 +165,9 @@ def check_images(made: Tensor, x: Tensor, index: Tensor, width: float) -> None:
     difference = (made - x).abs().amax(dim=1)
     largest, place = difference.max(dim=0)
     if not float(largest) <= SAME_IMAGE * width:
-        raise ValueError(
+        raise SampleError(
             "the images of the latents must be the samples x, got images that differ from them by"
-            f" up to {float(largest):.3g}, most in sample {int(index[place])}: give the latents and"
-            " classes that made x, or initialisation='optimise'"
+            f" up to {float(largest):.3g}, most in sample {{sample}}: give the latents and"
+            " classes that made x, or initialisation='optimise'",
+            int(index[place]),
         )

@@ -134,7 +134,7 @@ class AutoPgd(Method[AutoPgdState]):
         phase, restart = divmod(trajectory, self.num_restarts)
         if self.rivals is None or not self.rivals.seen or restart:
             return None
-        return self.rivals.loss_of(problem, phase)
+        return self.rivals.loss_of(problem, self.rivals.ranked[:, phase])
 
     def init(self, problem: Problem, trajectory: int) -> AutoPgdState:
         """Draw a random point."""

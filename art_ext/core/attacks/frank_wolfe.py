@@ -23,7 +23,7 @@ from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
-from art_ext.core.checks import check_choice, check_count, check_number, check_share
+from art_ext.core.checks import SampleError, check_choice, check_count, check_number, check_share
 from art_ext.core.geometry import distances, linear_minimiser, within_ball
 from art_ext.core.keywords import public
 from art_ext.core.oracle import Model
@@ -264,9 +264,10 @@ def _start(problem: Problem, x_init: Tensor) -> Tensor:
     outside = ~within_ball(length, problem.eps)
     if bool(outside.any()):
         first = int(outside.nonzero()[0])
-        raise ValueError(
+        raise SampleError(
             f"x_init must lie within eps={problem.eps:g} of x in {problem.norm}, got"
-            f" {float(length[first]):g} in sample {first}: project it first"
+            f" {float(length[first]):g} in sample {{sample}}: project it first",
+            first,
         )
     return problem.feasible(rows)
 

@@ -61,7 +61,7 @@ from art_ext.evaluation.execution.stability import check_stability
 from art_ext.evaluation.execution.tracked import TrackedRun
 from art_ext.evaluation.execution.transfer import ensembles_of, measure_transfer
 from art_ext.evaluation.execution.work import ChunkTask, Work
-from art_ext.evaluation.panel.attack import SPEED_SETTINGS, Attack, Settings
+from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.detectors import digests, plan_detectors
 from art_ext.evaluation.panel.forms import declared_by_heads, in_forms, oblivious
 from art_ext.evaluation.panel.members import find_attack, unused_speed
@@ -376,9 +376,6 @@ def evaluate(
         **(arguments or {}),
     }
     del recorded["device"]  # numbers do not depend on it but for rounding
-    for name in SPEED_SETTINGS:  # earlier versions had none of them
-        if not recorded[name]:
-            del recorded[name]
     begun = time.perf_counter()
     run = describe(job, recorded, _told(panel, attack_args or {}), size, given)
     if detection is not None:

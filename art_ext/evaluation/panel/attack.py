@@ -26,6 +26,8 @@ from art_ext.models.remote import RemoteClassifier
 MODEL_SETTINGS = ("outputs", "batch_size", "clip_values", "device")
 # the settings that make passes faster, for the attacks of art-ext that take them
 SPEED_SETTINGS = ("amp", "channels_last", "compile")
+# the settings that older run folders do not know
+LATER_SETTINGS = (*SPEED_SETTINGS, "draws", "stability")
 TARGET_RULES = ("random", "least-likely")
 NO_GENERATOR = (
     "{} needs a generator, got none: give --generator RUN, the folder of art-ext generator train,"
@@ -83,12 +85,15 @@ class Settings:
         return {name: getattr(self, name) for name in names}
 
     def recorded(self) -> dict[str, Any]:
-        """Return the settings for ``run.json``. Draws and stability are left out without them."""
-        optional = ("draws", "stability")
+        """Return the settings for ``run.json``.
+
+        Those of ``LATER_SETTINGS`` are left out at their defaults, which change nothing, so that a
+        folder without them is of the same run.
+        """
         return {
             name: value
             for name, value in asdict(self).items()
-            if name not in optional or value not in (None, False)
+            if name not in LATER_SETTINGS or value != getattr(Settings, name)
         }
 
     def expected(self, models: Mapping[str, Model]) -> dict[str, Model]:

@@ -91,7 +91,6 @@ class FixedRadius(Driver):
         check_needs(method, method.needs_gradient, self.whole)
         self.method: Method[Any] = method
         self.name = type(method).__name__
-        self.warn_if_short(method.least_queries, self.options.max_queries)
         self.plan(lambda: method.planned_rows(num_restarts))
         with self.running(), self.mean_logits or nullcontext():
             answers = self._open()
@@ -147,6 +146,7 @@ class FixedRadius(Driver):
             whole.x, whole.index, whole.gain, differentiate, self.judge_clean
         )
         self.check_clean(outputs)
+        self.warn_if_short(method.least_queries + method.preparation, self.options.max_queries)
         self.lower()
         answers = Answers(losses, self.already, gradient)
         self.successes.first.masked_fill_(self.already, whole.oracle.cost)

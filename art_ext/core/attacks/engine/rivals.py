@@ -103,16 +103,10 @@ class Rivals:
         self.ranked[problem.index, : chosen.shape[1]] = chosen
         self._ranked = self.ranked[:, : self.count]
 
-    def loss_of(self, problem: Problem, place: int | Tensor | None) -> Loss:
-        """Return the loss of the rivals at a place of the order, the same or (N,) of each sample.
-        None is the first place.
-        """
+    def loss_of(self, problem: Problem, rivals: Tensor) -> Loss:
+        """Return the loss of rivals (N,), a class of each sample."""
         kind = problem.oracle.outputs
         labels = problem.goal.labels
-        if isinstance(place, Tensor):
-            rivals = self.ranked.gather(1, place.unsqueeze(1)).squeeze(1)
-        else:
-            rivals = self.ranked[:, place or 0]
 
         def gain(outputs: Tensor, index: Tensor) -> Tensor:
             own = labels.index_select(0, index)

@@ -122,7 +122,7 @@ class Surveyed(Stages):
         super().__init__(first, last)
         self.rivals = rivals
         self.trajectory = 0
-        self.nearest: Tensor | None = None  # (N,) int64, the place of the rival
+        self.nearest: Tensor | None = None  # (N,) int64, the class of the rival
         self.losses: Tensor | None = None  # (N,) there
 
     def init(self, problem: Problem, trajectory: int) -> Any:
@@ -134,16 +134,17 @@ class Surveyed(Stages):
         """Keep the rival, if none before it reached this loss."""
         if self.nearest is None or self.losses is None:
             self.losses = losses.new_full(problem.shape[:1], -torch.inf)
-            self.nearest = problem.index.new_zeros(problem.shape[:1])
+            self.nearest = self.rivals.ranked[:, 0].clone()
         index = problem.index
         better = losses > self.losses[index]
         self.losses[index] = torch.where(better, losses, self.losses[index])
-        self.nearest[index] = torch.where(better, self.trajectory, self.nearest[index])
+        rival = self.rivals.ranked[index, self.trajectory]
+        self.nearest[index] = torch.where(better, rival, self.nearest[index])
 
     def next_loss(self, problem: Problem, trajectory: int) -> Loss | None:
         """Return the loss of the next rival, and for the last part of the nearest one."""
         if not self.rivals.seen:
             return None
-        if trajectory + 1 < self.num_trajectories(1):
-            return self.rivals.loss_of(problem, trajectory)
-        return self.rivals.loss_of(problem, self.nearest)
+        if self.nearest is not None and trajectory + 1 == self.num_trajectories(1):
+            return self.rivals.loss_of(problem, self.nearest)
+        return self.rivals.loss_of(problem, self.rivals.ranked[:, trajectory])
