@@ -23,6 +23,8 @@ from art_ext.training import (
     TrackLipschitz,
     TrackLossIncrement,
     Trades,
+    Yopo,
+    YopoTrades,
     train,
     trajectory_shift,
 )
@@ -120,6 +122,8 @@ def test_bad_arguments_of_a_shift_are_named(network, data):
         Atcd(eps=EPS, num_replays=2),
         Rce(eps=EPS, craft="pgd", num_steps=2),
         GradAlign(eps=EPS, weight=0.2),
+        Yopo(eps=EPS, num_outer=2, num_inner=2),
+        YopoTrades(eps=EPS, num_outer=2, num_inner=2),
     ],
     ids=lambda recipe: recipe.name,
 )

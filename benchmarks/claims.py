@@ -1,0 +1,457 @@
+"""Claims of the papers about robust training, one command each.
+
+Run with ``python -m art_ext.benchmarks.claims NAME``:
+
+* ``increment``: Figure 6.1 of the dissertation. Loss increment of the training examples at one
+  step from the input, one step from a random point, and PGD-10.
+* ``curvature``: Figure 6.3. Largest eigenvalue of the input Hessian at clean, uniformly perturbed
+  and backward-smoothed points of test samples, after Fast TRADES.
+* ``shift``: Figure 1 of the ATCD paper. Weight gradients of 2 and of 10 steps of crafting.
+* ``width``: Table 5.1 and Figure 5.4. Stability and local Lipschitz constants at two widths and a
+  fixed lambda.
+* ``gap``: Theorems 2.4.4 and 2.4.8. Smallest Frank-Wolfe gap against the number of steps.
+
+``+-`` is the half width of a 95 % interval of the mean (Student's t over the seeds).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.benchmarks.common import print_versions, seeded
+from art_ext.core.attacks import frank_wolfe, frank_wolfe_black_box, pgd
+from art_ext.core.metrics import (
+    clean_accuracy,
+    local_lipschitz,
+    perturbation_stability,
+    robust_accuracy,
+)
+from art_ext.data import Dataset, load_data
+from art_ext.models import digits_cnn, mnist_two_conv
+from art_ext.training import (
+    Atcd,
+    EpochEnd,
+    Fast,
+    FastTrades,
+    Pgd,
+    Recipe,
+    TrackHessian,
+    TrackLossIncrement,
+    Trades,
+    TrainingResult,
+    train,
+    trajectory_shift,
+)
+from art_ext.training.callbacks import never
+
+QUANTILES = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # of Student's t, two-sided 95 %, by seeds
+LAMBDA = 6.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A data set with its network, radius, length and keywords of ``train``.
+
+    Attributes:
+        network: makes a network.
+        eps: radius.
+        images: training images.
+        tests: test images.
+        epochs: passes over the data.
+        options: of ``train``.
+    """
+
+    network: Callable[[], nn.Module]
+    eps: float
+    images: int | None
+    tests: int
+    epochs: int
+    options: Mapping[str, Any]
+
+
+ADAM: dict[str, Any] = {"optimizer": "adam", "weight_decay": 0.0, "schedule": "cyclic"}
+SETTINGS = {
+    "digits": Setting(
+        digits_cnn, 0.15, None, 500, 30, {**ADAM, "learning_rate": 4e-3, "batch_size": 64}
+    ),
+    "mnist": Setting(
+        mnist_two_conv,
+        0.3,
+        10_000,
+        1000,
+        8,
+        {
+            **ADAM,
+            "learning_rate": 5e-3,
+            "batch_size": 128,
+            "schedule_args": {"peak": 0.4},
+            "eps_warmup_epochs": 1.6,
+        },
+    ),
+}
+
+
+def main() -> None:
+    """Print one table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=COMMANDS)
+    parser.add_argument("--data", choices=SETTINGS, default="digits")
+    parser.add_argument("--eps", type=float, help="another radius than that of the data")
+    parser.add_argument("--epochs", type=int, help="another length than that of the data")
+    parser.add_argument("--seeds", default="0,1,2")
+    arguments = parser.parse_args()
+    print_versions()
+    if arguments.name == "gap":
+        print_gaps()
+        return
+    setting = SETTINGS[arguments.data]
+    eps = setting.eps if arguments.eps is None else arguments.eps
+    epochs = setting.epochs if arguments.epochs is None else arguments.epochs
+    images = load_data(arguments.data, split="train").first(setting.images).in_memory()
+    test = load_data(arguments.data).first(setting.tests).in_memory()
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    print(
+        f"{arguments.data}, {len(images)} images, {len(test)} test images, eps {eps:g}, {epochs}"
+        f" epochs, seeds {arguments.seeds}\n"
+    )
+    COMMANDS[arguments.name](Trial(setting, images, test, eps, epochs, seeds))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Data, radius, length and seeds of a table."""
+
+    setting: Setting
+    images: Dataset
+    test: Dataset
+    eps: float
+    epochs: int
+    seeds: Sequence[int]
+
+    def train(
+        self,
+        recipe: Recipe,
+        seed: int,
+        network: Callable[[], nn.Module] | None = None,
+        callbacks: Sequence[Any] = (),
+    ) -> TrainingResult:
+        """Train a network, and put it in eval mode."""
+        result = train(
+            seeded(network or self.setting.network, seed),
+            (self.images.x, self.images.y),
+            recipe,
+            seed=seed,
+            epochs=self.epochs,
+            callbacks=callbacks,
+            **self.setting.options,
+        )
+        result.model.eval()
+        return result
+
+    def accuracies(self, model: nn.Module) -> tuple[float, float]:
+        """Return clean accuracy and that under PGD-20, in percent."""
+        attacked = pgd(
+            model, self.test.x, self.test.y, eps=self.eps, num_steps=20, stop_on_success=True
+        )
+        return 100 * clean_accuracy(attacked), 100 * robust_accuracy(attacked)
+
+
+def mean(values: Sequence[float], digits: int = 2) -> str:
+    """Return the mean of the seeds and the half width of its interval, as text."""
+    middle = f"{statistics.mean(values):.{digits}f}"
+    if len(values) not in QUANTILES:
+        return middle
+    half = QUANTILES[len(values)] * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{middle} +- {half:.{digits}f}"
+
+
+def verdict(differences: Sequence[float], name: str) -> str:
+    """Say if a difference that a claim calls positive is so for all seeds together."""
+    middle = statistics.mean(differences)
+    if len(differences) not in QUANTILES:
+        return f"{name}: {middle:.3f}"
+    half = QUANTILES[len(differences)] * statistics.stdev(differences)
+    half /= math.sqrt(len(differences))
+    found = "holds" if middle > half else "reversed" if middle < -half else "not resolved"
+    return f"{name}: {middle:.3f} +- {half:.3f}, {found}"
+
+
+def print_row(*cells: object) -> None:
+    """Print a line of a table."""
+    print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+
+
+def print_head(*titles: str) -> None:
+    """Print the head of a table."""
+    print_row(*titles)
+    print_row(*["---"] * len(titles))
+
+
+# --- Figure 6.1 ---
+
+
+def print_increments(trial: Trial) -> None:
+    """Print the loss increment at the beginning, in the middle and at the end."""
+    eps = trial.eps
+    recipes: dict[str, Recipe] = {
+        "one step, zero start": Fast(eps=eps, start="zero"),
+        "one step, uniform start": Fast(eps=eps, boxed_start=False),
+        "PGD-10": Pgd(eps=eps),
+    }
+    quarter = max(1, trial.epochs // 4)
+    print_head(
+        "training",
+        f"increment, epoch {quarter}",
+        f"epoch {2 * quarter}",
+        f"epoch {trial.epochs}",
+        "negative minibatches %",
+        "clean %",
+        "PGD-20 %",
+    )
+    for name, recipe in recipes.items():
+        columns: list[list[float]] = []
+        for seed in trial.seeds:
+            result = trial.train(recipe, seed, callbacks=[TrackLossIncrement(every=5)])
+            rows = result.history
+            increments = [rows[place - 1]["loss_increment"] for place in (quarter, 2 * quarter, 0)]
+            negative = statistics.mean(row["loss_increment_negative"] for row in rows)
+            columns.append([*increments, 100 * negative, *trial.accuracies(result.model)])
+        print_row(name, *(mean(one) for one in zip(*columns, strict=True)))
+
+
+# --- Figure 6.3 ---
+
+
+def print_curvature(trial: Trial) -> None:
+    """Print the mean largest eigenvalues, with ReLU and with Softplus."""
+    points = ("clean", "uniform", "backward")
+    print_head("activation", *(f"{point} points" for point in points), "clean %", "PGD-20 %")
+    track = TrackHessian(trial.test.x[:256], trial.test.y[:256], trial.eps, points)
+    for name, network in {
+        "ReLU": trial.setting.network,
+        "Softplus": partial(softened, trial.setting.network),
+    }.items():
+        columns: list[list[float]] = []
+        for seed in trial.seeds:
+            recipe = FastTrades(eps=trial.eps, boxed_start=False)
+            model = trial.train(recipe, seed, network).model
+            found = track(EpochEnd(model, 0, {}))
+            eigenvalues = [found[f"hessian_{point}"] for point in points]
+            columns.append([*eigenvalues, *trial.accuracies(model)])
+        print_row(name, *(mean(one) for one in zip(*columns, strict=True)))
+        for place, point in ((0, "clean"), (1, "uniform")):
+            flatter = [row[place] - row[2] for row in columns]
+            print(verdict(flatter, f"  {name}: backward below {point}"))
+
+
+def softened(network: Callable[[], nn.Module]) -> nn.Module:
+    """Return a network with Softplus in place of each ReLU."""
+    model = network()
+    for name, layer in list(model.named_children()):
+        if isinstance(layer, nn.ReLU):
+            setattr(model, name, nn.Softplus())
+    return model
+
+
+# --- Figure 1 of ATCD ---
+
+
+def print_shift(trial: Trial) -> None:
+    """Print the distances by parameter, from first and from trained weights."""
+    print_head("weights", "parameter", "L2 distance", "relative", "cosine")
+    recipe = Atcd(eps=trial.eps)
+    trained = {seed: trial.train(Pgd(eps=trial.eps), seed).model for seed in trial.seeds}
+    first = {seed: seeded(trial.setting.network, seed) for seed in trial.seeds}
+    for name, models in (("first", first), ("after PGD training", trained)):
+        found = [
+            trajectory_shift(
+                models[seed].train(),
+                (trial.images.x, trial.images.y),
+                recipe=recipe,
+                batch_size=trial.setting.options["batch_size"],
+                seed=seed,
+            )
+            for seed in trial.seeds
+        ]
+        for parameter in found[0].cosine:
+            if parameter.endswith("weight"):
+                columns = (
+                    [one.distance[parameter] for one in found],
+                    [one.relative[parameter] for one in found],
+                    [one.cosine[parameter] for one in found],
+                )
+                print_row(name, parameter, mean(columns[0], 3), *map(mean, columns[1:]))
+
+
+# --- Table 5.1 and Figure 5.4 ---
+
+
+def print_widths(trial: Trial) -> None:
+    """Print the measures at two widths, lambda fixed."""
+    print_head(
+        *(
+            "width",
+            "clean %",
+            "PGD-20 %",
+            "stability %",
+            "Lipschitz, KL",
+            "Lipschitz, cross-entropy",
+        )
+    )
+    found: dict[int, list[list[float]]] = {}
+    for width in (1, 4):
+        network = partial(thin_network, width, trial.images.x.shape[-1])
+        found[width] = []
+        for seed in trial.seeds:
+            recipe = Trades(eps=trial.eps, beta=LAMBDA, num_steps=5)
+            model = trial.train(recipe, seed, network).model
+            found[width].append([*trial.accuracies(model), *sensitivity(model, trial)])
+        columns = list(zip(*found[width], strict=True))
+        print_row(width, *map(mean, columns[:3]), *(mean(one, 3) for one in columns[3:]))
+    for name, place, sign in (
+        ("stability falls with width", 2, -1),
+        ("Lipschitz constant of KL grows", 3, 1),
+        ("Lipschitz constant of cross-entropy grows", 4, 1),
+    ):
+        pairs = zip(found[1], found[4], strict=True)
+        print(verdict([sign * (wide[place] - thin[place]) for thin, wide in pairs], f"  {name}"))
+
+
+def thin_network(width: int, pixels: int) -> nn.Module:
+    """Return a network with 4 and 8 channels and 25 units, times the width."""
+    if pixels == 28:
+        return mnist_two_conv(channels=(4 * width, 8 * width), hidden=(25 * width,))
+    return nn.Sequential(
+        nn.Conv2d(1, 4 * width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(4 * width, 8 * width, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(8 * width * (pixels // 2) ** 2, 25 * width),
+        nn.ReLU(),
+        nn.Linear(25 * width, 10),
+    )
+
+
+def sensitivity(model: nn.Module, trial: Trial) -> tuple[float, float, float]:
+    """Return stability in percent, and the local Lipschitz constants of both losses."""
+    x = trial.test.x
+    settings: dict[str, Any] = {"eps": trial.eps, "num_steps": 20}
+    # the network's own predictions are attacked, so that the fraction is that of samples that hold
+    moved = pgd(model, x, **settings, on_failure="last", criterion=never).x_adv
+    return (
+        100 * perturbation_stability(model, x, moved),
+        local_lipschitz(model, x, eps=trial.eps).mean,
+        local_lipschitz(model, x, eps=trial.eps, loss="ce", y=trial.test.y).mean,
+    )
+
+
+# --- Theorems 2.4.4 and 2.4.8 ---
+
+
+DIM = 15
+ROWS = 20
+
+
+def print_gaps() -> None:
+    """Print the smallest gap against T, with steps of ``1 / sqrt(T)``, and the slope of the fit."""
+    print(f"{DIM} inputs, a Softplus network, {ROWS} samples, gamma = 1 / sqrt(T), momentum .9\n")
+    print_head("attack", "ball", "mean smallest gap at each T", "slope of the log-log fit")
+    for norm, eps in (("linf", 0.2), ("l2", 0.5)):
+        for name, budgets, runs in (
+            ("white-box", (8, 16, 32, 64, 128, 256), white_gaps),
+            ("black-box, b = T d", (4, 8, 16, 32, 64), black_gaps),
+        ):
+            gaps = torch.stack(list(runs(norm, eps, budgets)))  # (budgets, samples)
+            shown = ", ".join(
+                f"{count}: {float(gap):.2g}"
+                for count, gap in zip(budgets, gaps.mean(dim=1), strict=True)
+            )
+            slope, half = fitted(budgets, gaps.mean(dim=1).tolist())
+            print_row(name, f"{norm} {eps:g}", shown, f"{slope:.2f} +- {half:.2f}")
+    print("\nThe theorems bound the slope by -.5 from above.")
+
+
+def problem() -> tuple[nn.Module, Tensor, Tensor]:
+    """Return a smooth network, and samples with their classes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(DIM, 30), nn.Softplus(beta=5), nn.Linear(30, 3)).eval()
+        x = torch.rand(ROWS, DIM)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+        return model, x, model(x).argmax(dim=1)
+
+
+def white_gaps(norm: str, eps: float, budgets: Sequence[int]) -> Iterator[Tensor]:
+    """Yield the smallest gaps (N,) of each number of steps."""
+    model, x, y = problem()
+    for count in budgets:
+        result = frank_wolfe(
+            *(model, x, y), eps=eps, norm=norm, num_steps=count, stop_on_success=False, **RATE
+        )
+        yield smallest(result.trace)
+
+
+def black_gaps(norm: str, eps: float, budgets: Sequence[int]) -> Iterator[Tensor]:
+    """Yield the smallest gaps (N,) of each number of steps, along estimated gradients."""
+    model, x, y = problem()
+    for count in budgets:
+        directions = count * DIM
+        result = frank_wolfe_black_box(
+            *(model, x, y),
+            eps=eps,
+            norm=norm,
+            num_directions=directions,
+            delta=1e-3,
+            max_queries=1 + count * (2 * directions + 1),
+            stop_on_success=False,
+            seed=0,
+            **RATE,
+        )
+        yield smallest(result.trace)
+
+
+RATE: dict[str, Any] = {
+    "schedule": "inverse_sqrt",
+    "step_fraction": 1.0,
+    "momentum": 0.9,
+    "box": "vertex",
+}
+
+
+def smallest(trace: Any) -> Tensor:
+    """Return (N,) the smallest gap of each sample, above rounding."""
+    gaps: Tensor = trace["gap"]
+    return gaps.amin(dim=0).clamp(min=1e-7).double()
+
+
+def fitted(counts: Sequence[int], gaps: Sequence[float]) -> tuple[float, float]:
+    """Return the slope of log gap against log T, and the half width of its 95 % interval."""
+    from scipy import stats
+
+    fit = stats.linregress([math.log(one) for one in counts], [math.log(one) for one in gaps])
+    return float(fit.slope), float(fit.stderr * stats.t.ppf(0.975, len(counts) - 2))
+
+
+COMMANDS: dict[str, Callable[[Trial], None]] = {
+    "increment": print_increments,
+    "curvature": print_curvature,
+    "shift": print_shift,
+    "width": print_widths,
+    "gap": lambda trial: print_gaps(),
+}
+
+if __name__ == "__main__":
+    main()
