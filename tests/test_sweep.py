@@ -117,6 +117,27 @@ def test_the_table_of_widths_is_that_of_the_dissertation(tmp_path: Path) -> None
     assert len(found.cells) == 6 * 3 * 3
 
 
+def test_options_after_the_dashes_replace_those_of_a_file(tmp_path: Path) -> None:
+    """The length, and the arguments of the network and the schedule of the file, go too."""
+    config = SweepConfig(out=str(tmp_path), config=Path("atcd-balance"))
+    own = {"data": "digits", "model": "digits-cnn", "updates": 5, "schedule": "cyclic"}
+    first = read_sweep_plan(config, "train", own).cells[0].config
+    assert (first.updates, first.equivalent_epochs) == (5, None)
+    assert (first.model_args, first.schedule_args) == ({}, {})
+    assert first.recipe_args == {"rho": 1, "lam": 1 / 32}
+
+
+def test_the_grid_lies_over_a_preset(tmp_path: Path) -> None:
+    grid = ("preset=rice2020,zhang2019-trades", "recipe_args.num_steps=3,5")
+    cells = read_sweep_plan(
+        SweepConfig(out=str(tmp_path), grid=grid), "train", {"data": "cifar10"}
+    ).cells
+    assert [cell.config.recipe for cell in cells] == ["pgd", "pgd", "trades", "trades"]
+    assert [cell.config.recipe_args["num_steps"] for cell in cells] == [3, 5, 3, 5]
+    beta = resolve({"preset": "zhang2019-trades", "data": "cifar10"}).recipe_args.get("beta", 6.0)
+    assert cells[2].config.recipe_args.get("beta", 6.0) == beta
+
+
 # ---- cells and tables
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from art_ext.configuration.files import layered, read_values, toml_value
+from art_ext.configuration.files import laid_over, layered, read_values, toml_value
 from art_ext.configuration.parsing import read_toml
 from art_ext.configuration.places import place_of, placed
 from art_ext.configuration.sweep import SweepConfig
@@ -114,7 +114,7 @@ def read_sweep_plan(
     if content and content.get("command", name) != name:
         raise ValueError(f"{file} is a sweep of {content['command']}, got the command {name}")
     own = layered(known.config, given or {}, beside, known.exclusive, known.other)
-    base = {**_base(known, content, file), **own}
+    base = laid_over(known.config, own, _base(known, content, file), known.exclusive)
     axes = _axes(config, content, file)
     count = 1
     for axis in axes:
