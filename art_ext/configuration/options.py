@@ -155,6 +155,7 @@ def check_options(values: Any, text: bool = False) -> None:
         ">= 0": checks.check_not_negative,
         "> 0": checks.check_positive,
         "[0, 1)": checks.check_share,
+        "(0, 1)": checks.check_inner_share,
         "[0, 1]": checks.check_fraction,
     }
     for name, (one, about) in options_of(type(values)).items():

@@ -181,6 +181,31 @@ class _Length:
         hosts=EVERY,
         metavar="FILE,FILE",
     )
+    extra_data: tuple[str, ...] | list[str] | tuple[Tensor, Tensor] | None = _length(
+        None,
+        "Files of samples with pseudo-labels, separated by commas, that fill a share of each"
+        " minibatch. An epoch is a pass over the other samples.",
+        doc="""samples with pseudo-labels, (x, y) or names of ``.npz`` files, as ``pseudo_labels``
+        makes them. They fill a share of each minibatch, and are never held out. An epoch is a pass
+        over the other samples.""",
+        hosts=EVERY,
+        metavar="FILE,FILE",
+    )
+    extra_share: float = _length(
+        0.5,
+        "Share of each minibatch that the extra data fill.",
+        doc="share of each minibatch that ``extra_data`` fill.",
+        hosts=EVERY,
+        range="(0, 1)",
+    )
+    extra_weight: float = _length(
+        1.0,
+        "Weight of an extra sample in the mean of the loss. Other samples have 1.",
+        doc="""weight w of each row of ``extra_data`` in the mean ``sum(w l) / sum(w)`` of the
+        loss. Other rows have 1.""",
+        hosts=EVERY,
+        range=">= 0",
+    )
     augmentation: str | Augmentation | None = _length(
         None,
         "Augmentation of the images: none or crop_flip.",

@@ -71,6 +71,13 @@ def check_share(name: str, value: object) -> None:
         raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
 
 
+def check_inner_share(name: str, value: object) -> None:
+    """Raise ValueError unless the value is a number in (0, 1)."""
+    check_number(name, value)
+    if not 0 < value < 1:  # type: ignore[operator]  # a number, as just checked
+        raise ValueError(f"{name} must lie in (0, 1), got {value!r}")
+
+
 def check_fraction(name: str, value: object) -> None:
     """Raise ValueError unless the value is a number in [0, 1]."""
     check_number(name, value)

@@ -179,11 +179,13 @@ class CoreTrainer(CheckedKeywords, Trainer):
         held = validation_data
         if held is not None:
             held = as_samples(held[0], held[1], classifier.nb_classes, "y of validation_data")
-        more = options.get("append")
-        if isinstance(more, (tuple, list)) and len(more) == 2:
-            inputs, labels = more
-            if not isinstance(inputs, (str, os.PathLike)):
-                options["append"] = as_samples(inputs, labels, classifier.nb_classes, "y of append")
+        for name in ("append", "extra_data"):
+            more = options.get(name)
+            if isinstance(more, (tuple, list)) and len(more) == 2:
+                inputs, labels = more
+                if not isinstance(inputs, (str, os.PathLike)):
+                    classes = classifier.nb_classes
+                    options[name] = as_samples(inputs, labels, classes, f"y of {name}")
         with own_numpy_streams(self.seed):
             result = train(
                 ClassifierNetwork(self._trained),

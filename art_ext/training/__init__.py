@@ -14,6 +14,7 @@ from art_ext.training.callbacks import (
     TrackStability,
 )
 from art_ext.training.cost import Cost
+from art_ext.training.extra import pseudo_labels
 from art_ext.training.fixed_set import FixedSet, fixed_set
 from art_ext.training.heads import Head, IdentityHead, MaxMahalanobis, ReverseLogits
 from art_ext.training.history import EpochEnd
@@ -87,6 +88,7 @@ __all__ = [
     "load_recipe",
     "make_recipe",
     "measure_zeta",
+    "pseudo_labels",
     "train",
     "trajectory_shift",
 ]

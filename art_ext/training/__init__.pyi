@@ -17,6 +17,7 @@ from art_ext.training.callbacks import TrackLipschitz as TrackLipschitz
 from art_ext.training.callbacks import TrackLossIncrement as TrackLossIncrement
 from art_ext.training.callbacks import TrackStability as TrackStability
 from art_ext.training.cost import Cost as Cost
+from art_ext.training.extra import pseudo_labels as pseudo_labels
 from art_ext.training.fixed_set import FixedSet as FixedSet
 from art_ext.training.fixed_set import fixed_set as fixed_set
 from art_ext.training.heads import Head as Head
@@ -70,6 +71,9 @@ def train(
     batch_size: int = 128,
     drop_last: bool = False,
     append: tuple[str, ...] | list[str] | tuple[Tensor, Tensor] | None = None,
+    extra_data: tuple[str, ...] | list[str] | tuple[Tensor, Tensor] | None = None,
+    extra_share: float = 0.5,
+    extra_weight: float = 1.0,
     augmentation: str | Callable[[Tensor, Tensor, int, int], Tensor] | None = None,
     crop_padding: str = "zeros",
     clip_values: tuple[float, float] = (0.0, 1.0),
@@ -144,6 +148,12 @@ def train(
         drop_last: omit the last minibatch of an epoch if it has fewer rows. A loader drops its own.
         append: samples to train on as well, (x, y) or names of ``.npz`` files, such as those of
             ``fixed_set``. They are never held out for the validation.
+        extra_data: samples with pseudo-labels, (x, y) or names of ``.npz`` files, as
+            ``pseudo_labels`` makes them. They fill a share of each minibatch, and are never held
+            out. An epoch is a pass over the other samples.
+        extra_share: share of each minibatch that ``extra_data`` fill.
+        extra_weight: weight w of each row of ``extra_data`` in the mean ``sum(w l) / sum(w)`` of
+            the loss. Other rows have 1.
         augmentation: ``"crop_flip"``, or a function of (x, ids, seed, epoch).
         crop_padding: pixels around an image that ``"crop_flip"`` crops from: ``"zeros"``, or
             ``"reflect"`` for the image mirrored at its edge.

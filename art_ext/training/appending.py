@@ -20,7 +20,9 @@ from art_ext.data.dataset import dataset_from_arrays
 More = tuple[Tensor, Tensor]
 
 
-def appended(given: Any, shape: torch.Size, box: Box, classes: int | None = None) -> More | None:
+def appended(
+    given: Any, shape: torch.Size, box: Box, classes: int | None = None, name: str = "append"
+) -> More | None:
     """Return the samples to append, x (M, *S) in the box and y (M,) int64, on the box's device.
 
     Args:
@@ -28,6 +30,7 @@ def appended(given: Any, shape: torch.Size, box: Box, classes: int | None = None
         shape: of a training sample.
         box: of a training sample.
         classes: number of classes of the network. None: not known yet.
+        name: of the option, for messages.
 
     Raises:
         TypeError, ValueError: for anything else, another shape, a label that is no class, or
@@ -36,26 +39,26 @@ def appended(given: Any, shape: torch.Size, box: Box, classes: int | None = None
     if given is None:
         return None
     if isinstance(given, (tuple, list)) and any(isinstance(part, Tensor) for part in given):
-        return _admitted(given, shape, box, classes, "append")
+        return _admitted(given, shape, box, classes, name)
     names = given if isinstance(given, (tuple, list)) else (None,)
-    if not names or not all(isinstance(name, (str, os.PathLike)) for name in names):
+    if not names or not all(isinstance(file, (str, os.PathLike)) for file in names):
         raise ValueError(
-            f"append must be a pair of tensors (x, y) or a list of files, got {given!r}"
+            f"{name} must be a pair of tensors (x, y) or a list of files, got {given!r}"
         )
-    parts = [_admitted(read_file(name), shape, box, classes, str(name)) for name in names]
+    parts = [_admitted(read_file(file, name), shape, box, classes, str(file)) for file in names]
     return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
 
 
-def read_file(name: str | os.PathLike[str]) -> More:
+def read_file(place: str | os.PathLike[str], name: str = "append") -> More:
     """Read the samples of an ``.npz`` file: x_train and y_train, x and y, or images and labels.
 
     Raises:
         ValueError: if there is no such file, it is damaged, or it holds no such pair.
     """
-    file = Path(name)
+    file = Path(place)
     if file.suffix != ".npz" or not file.is_file():
-        raise ValueError(f"append must name an existing .npz file, got {str(name)!r}")
-    data = dataset_from_arrays(str(name), *read_npz(file, "append"))
+        raise ValueError(f"{name} must name an existing .npz file, got {str(place)!r}")
+    data = dataset_from_arrays(str(place), *read_npz(file, "append"))
     return data.x, data.y
 
 
@@ -64,7 +67,7 @@ def _admitted(
 ) -> More:
     """Check samples, and move them to the device of the box."""
     if len(given) != 2 or not isinstance(given[0], Tensor):
-        raise ValueError(f"append must be a pair of tensors (x, y), got {len(given)} values")
+        raise ValueError(f"{name} must be a pair of tensors (x, y), got {len(given)} values")
     x, y = given
     if x.shape[1:] != shape or not len(x):
         raise ValueError(

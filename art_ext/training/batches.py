@@ -20,6 +20,7 @@ from art_ext.core.identity import describe_samples
 from art_ext.core.samples import check_classes
 from art_ext.core.streams import fingerprint, global_streams_kept
 from art_ext.training.environment import seed_streams
+from art_ext.training.extra import ExtraRows
 
 
 class Batch(NamedTuple):
@@ -30,12 +31,16 @@ class Batch(NamedTuple):
         y: (r,) int64 class indices.
         ids: (r,) int64 identities of the samples.
         rows: number of rows of the whole minibatch, over all processes.
+        weights: (r,) weights of these rows in means. None: all are 1.
+        weight: sum of the weights of the whole minibatch. None: the number of rows.
     """
 
     x: Tensor
     y: Tensor
     ids: Tensor
     rows: int
+    weights: Tensor | None = None
+    weight: float | None = None
 
 
 class OrderedBatches:
@@ -46,22 +51,34 @@ class OrderedBatches:
         batch_size: rows of a global batch. The last one of an epoch may be shorter.
         seed: seed of the order.
         drop_last: omit a last batch with fewer rows.
+        extra: the last of the samples, which fill a share of each batch. An epoch is a pass over
+            the others. None: there are no such samples.
 
     Raises:
         ValueError: if there is no sample, or every minibatch is omitted.
     """
 
-    def __init__(self, samples: int, batch_size: int, seed: int, drop_last: bool = False) -> None:
+    def __init__(
+        self,
+        samples: int,
+        batch_size: int,
+        seed: int,
+        drop_last: bool = False,
+        extra: ExtraRows | None = None,
+    ) -> None:
         check_count("batch_size", batch_size)
         if not samples:
             raise ValueError("the training data must hold at least one sample, got none")
-        self._samples = samples
+        self._samples = samples if extra is None else extra.first
+        self._part = batch_size if extra is None else extra.others
         self.batch_size = batch_size
         self.seed = seed
         self.drop_last = drop_last
+        self.extra = extra
+        check_drop_last(self._samples, self._part, drop_last)
 
     def __len__(self) -> int:
-        whole, rest = divmod(self._samples, self.batch_size)
+        whole, rest = divmod(self._samples, self._part)
         return whole + (rest > 0 and not self.drop_last)
 
     def count(self, processes: int) -> int:
@@ -80,25 +97,52 @@ class OrderedBatches:
             raise ValueError(
                 f"each of the {processes} processes must have a sample, got {self._samples} samples"
             )
-        last = self._samples - (len(self) - 1) * self.batch_size  # more than a batch with drop_last
-        return len(self) - (last < processes)
+        last = self._samples - (len(self) - 1) * self._part  # more than a batch with drop_last
+        return len(self) - (self._joined(last) < processes)
+
+    def _joined(self, rows: int) -> int:
+        """Return the rows of a batch, extra ones included."""
+        return rows if self.extra is None else rows + self.extra.beside(rows)
 
     def sizes(self, processes: int) -> list[int]:
         """Return the rows of each batch of an epoch, over all processes."""
         count = self.count(processes)
-        last = min(self.batch_size, self._samples - (count - 1) * self.batch_size)
-        return [self.batch_size] * (count - 1) + [last]
+        last = min(self._part, self._samples - (count - 1) * self._part)
+        return [self.batch_size] * (count - 1) + [self._joined(last)]
 
     def samples(self) -> int:
-        """Return the number of samples."""
-        return self._samples
+        """Return the number of samples, extra ones included."""
+        return self._samples + (0 if self.extra is None else self.extra.count)
 
     def order(self, epoch: int, skip: int, processes: int) -> Sequence[Tensor]:
         """Return the positions of the samples of an epoch's batches, from batch ``skip`` on."""
         order = torch.randperm(
             self._samples, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         )
-        return order.split(self.batch_size)[skip : self.count(processes)]
+        parts = order.split(self._part)[skip : self.count(processes)]
+        if self.extra is None:
+            return parts
+        rows = self.extra.rows
+        before = (epoch * len(self) + skip) * rows
+        drawn = self.extra.positions(self.seed, before, len(parts) * rows).split(rows)
+        return [
+            torch.cat([part, more[: self.extra.beside(len(part))]])
+            for part, more in zip(parts, drawn, strict=True)
+        ]
+
+    def batch(self, x: Tensor, y: Tensor, own: Tensor, positions: Tensor) -> Batch:
+        """Return one process' part of a batch, with its weights.
+
+        Args:
+            x: (r, *S) samples.
+            y: (r,) their classes.
+            own: (r,) their positions.
+            positions: (R,) those of the whole batch.
+        """
+        if self.extra is None:
+            return Batch(x, y, own, len(positions))
+        weight = float(self.extra.weights(positions).sum())
+        return Batch(x, y, own, len(positions), self.extra.weights(own), weight)
 
 
 class TensorBatches(OrderedBatches):
@@ -107,7 +151,7 @@ class TensorBatches(OrderedBatches):
     Args:
         x: (N, *S) float32, on any device.
         y: (N,) int64 class indices.
-        batch_size, seed, drop_last: as in ``OrderedBatches``.
+        batch_size, seed, drop_last, extra: as in ``OrderedBatches``.
 
     Attributes:
         largest_label: largest label of all samples.
@@ -118,9 +162,15 @@ class TensorBatches(OrderedBatches):
     """
 
     def __init__(
-        self, x: Tensor, y: Tensor, batch_size: int, seed: int, drop_last: bool = False
+        self,
+        x: Tensor,
+        y: Tensor,
+        batch_size: int,
+        seed: int,
+        drop_last: bool = False,
+        extra: ExtraRows | None = None,
     ) -> None:
-        super().__init__(len(x), batch_size, seed, drop_last)
+        super().__init__(len(x), batch_size, seed, drop_last, extra)
         if not x.is_floating_point():
             raise TypeError(
                 f"x must be floating point, got {x.dtype}; for 8-bit images pass x.float() / 255"
@@ -130,7 +180,6 @@ class TensorBatches(OrderedBatches):
         self.y = y.to(x.device, torch.int64)
         self.largest_label = int(y.max())
         self.example = self.x[:2]
-        check_drop_last(len(x), batch_size, drop_last)
 
     def describe(self) -> str:
         """Return the identity of the data for the record of a run."""
@@ -141,7 +190,7 @@ class TensorBatches(OrderedBatches):
         for batch in self.order(epoch, skip, processes):
             own = batch[process::processes]
             rows = own.to(self.x.device, non_blocking=True)
-            yield Batch(self.x[rows], self.y[rows], own, len(batch))
+            yield self.batch(self.x[rows], self.y[rows], own, batch)
 
     def unaugmented(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield samples (r, *S) by lists of their positions, each (r,)."""

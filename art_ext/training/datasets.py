@@ -14,14 +14,9 @@ from art_ext.core.samples import check_classes
 from art_ext.data import LazyDataset
 from art_ext.data.lazy import stacked
 from art_ext.data.streams import seeded_streams
-from art_ext.training.batches import (
-    Batch,
-    LoaderBatches,
-    OrderedBatches,
-    TensorBatches,
-    check_drop_last,
-)
+from art_ext.training.batches import Batch, LoaderBatches, OrderedBatches, TensorBatches
 from art_ext.training.environment import stream_key
+from art_ext.training.extra import ExtraRows
 
 BEFORE = -1  # the epoch of samples as they are before the first one
 
@@ -38,7 +33,7 @@ class DatasetBatches(OrderedBatches):
         data: the data set. Its ``workers`` read ahead, and stay from epoch to epoch.
         indices: (N,) positions in the data set to train on.
         clip_values: the box that must contain every sample.
-        batch_size, seed, drop_last: as in ``OrderedBatches``.
+        batch_size, seed, drop_last, extra: as in ``OrderedBatches``.
         pin: True to put minibatches into pinned memory, for a GPU.
 
     Attributes:
@@ -59,9 +54,9 @@ class DatasetBatches(OrderedBatches):
         seed: int,
         drop_last: bool = False,
         pin: bool = False,
+        extra: ExtraRows | None = None,
     ) -> None:
-        super().__init__(len(indices), batch_size, seed, drop_last)
-        check_drop_last(len(indices), batch_size, drop_last)
+        super().__init__(len(indices), batch_size, seed, drop_last, extra)
         self.data = data
         self.indices = indices
         self.largest_label = 0
@@ -101,7 +96,7 @@ class DatasetBatches(OrderedBatches):
         parts = self.read([self.indices[rows] for rows in own], epoch)
         for place, part in enumerate(parts):
             x, y = self._admit(*part, f"batch {skip + place}")
-            yield Batch(x, y, own[place], len(batches[place]))
+            yield self.batch(x, y, own[place], batches[place])
 
     def unaugmented(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield samples (r, *S) as they are before the first epoch, by lists of their positions.

@@ -236,7 +236,7 @@ def _check_one_row(
         check_one_row(
             model,
             batches.example[:1],
-            samples=batches.samples(),
+            samples=sum(batches.sizes(1)),
             batch_size=options.batch_size,
             drop_last=options.drop_last,
             processes=processes,
@@ -308,6 +308,9 @@ def _train_batch(run: _Run, batch: Batch) -> None:
     x = engine.place(batch.x)
     y = ordinary(batch.y.to(engine.device, non_blocking=True))
     ids = batch.ids.to(engine.device, non_blocking=True)
+    weights = None
+    if batch.weights is not None:
+        weights = batch.weights.to(engine.device, non_blocking=True)
     augment = options.augment()
     if augment is not None:
         x = engine.place(augment(x, ids, options.seed, epoch))
@@ -345,6 +348,8 @@ def _train_batch(run: _Run, batch: Batch) -> None:
             time=time,
             spare=spare,
             targets=targets,
+            weights=weights,
+            weight=batch.weight,
         )
         try:
             _update(run, step)

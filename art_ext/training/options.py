@@ -77,6 +77,10 @@ class TrainingOptions(_Keywords):
                 f" {self.crop_padding!r} beside another augmentation"
             )
         check_measures(self.track)
+        for name in ("extra_share", "extra_weight"):
+            value = getattr(self, name)
+            if self.extra_data is None and value != getattr(TrainingConfig, name):
+                raise ValueError(f"{name} belongs to extra_data, got {value} without any")
         self._check_schedule()
 
     def _check_schedule(self) -> None:

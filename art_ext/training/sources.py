@@ -12,9 +12,10 @@ from torch import Tensor
 from art_ext.core.geometry import Box
 from art_ext.data import Dataset, LazyDataset, Samples, as_dataset
 from art_ext.data.objects import is_dataset
-from art_ext.training.appending import Joined, appended
+from art_ext.training.appending import Joined, More, appended
 from art_ext.training.batches import LoaderBatches, TensorBatches
 from art_ext.training.datasets import BEFORE, Batches, DatasetBatches
+from art_ext.training.extra import ExtraRows
 from art_ext.training.loaders import SharedLoaderBatches, can_be_shared
 from art_ext.training.options import TrainingOptions
 from art_ext.training.recipes import Recipe
@@ -97,13 +98,16 @@ def _of_tensors(
     # check the labels before they are split
     TensorBatches(x, y, options.batch_size, options.seed)
     more = appended(options.append, x.shape[1:], box)
+    extra = appended(options.extra_data, x.shape[1:], box, name="extra_data")
     held = None
     if options.validation and options.validation_data is None:
         (x, y), held = hold_out(x, y, options.validation, options.seed)
-    if more is not None:
-        x = torch.cat([x, more[0]])
-        y = torch.cat([y.to(torch.int64), more[1]])
-    batches = TensorBatches(x, y, options.batch_size, options.seed, options.drop_last)
+    for part in (more, extra):
+        if part is not None:
+            x = torch.cat([x, part[0]])
+            y = torch.cat([y.to(torch.int64), part[1]])
+    places = _places(options, len(x), extra)
+    batches = TensorBatches(x, y, options.batch_size, options.seed, options.drop_last, places)
     return batches, held, box
 
 
@@ -115,17 +119,33 @@ def _of_dataset(
     split = bool(options.validation) and options.validation_data is None
     if split:
         (indices, _), (rest, _) = hold_out(indices, indices, options.validation, options.seed)
-    more = appended(
-        options.append, data.shape, Box.of(options.clip_values, data.shape, torch.device("cpu"))
-    )
-    if more is not None:
-        indices = torch.cat([indices, torch.arange(len(data), len(data) + len(more[0]))])
-        data = Joined(data, more)
+    box = Box.of(options.clip_values, data.shape, torch.device("cpu"))
+    more = appended(options.append, data.shape, box)
+    extra = appended(options.extra_data, data.shape, box, name="extra_data")
+    parts = [part for part in (more, extra) if part is not None]
+    if parts:
+        x, y = (torch.cat(values) for values in zip(*parts, strict=True))
+        indices = torch.cat([indices, torch.arange(len(data), len(data) + len(x))])
+        data = Joined(data, (x, y))
     batches = DatasetBatches(
-        data, indices, options.clip_values, options.batch_size, options.seed, options.drop_last, pin
+        data,
+        indices,
+        options.clip_values,
+        options.batch_size,
+        options.seed,
+        options.drop_last,
+        pin,
+        _places(options, len(indices), extra),
     )
     read = partial(_read_held, batches, rest)
     return batches, HeldOut(len(rest), read) if split else None
+
+
+def _places(options: TrainingOptions, samples: int, extra: More | None) -> ExtraRows | None:
+    """Return the places of the extra samples, which are the last ones, or None without any."""
+    count = 0 if extra is None else len(extra[0])
+    share, weight = options.extra_share, options.extra_weight
+    return ExtraRows.of(samples - count, count, options.batch_size, share, weight)
 
 
 def _read_held(
@@ -139,10 +159,11 @@ def _of_loader(data: Any, options: TrainingOptions, processes: int) -> LoaderBat
     """Return the minibatches of the caller's own loader."""
     if options.validation:
         raise ValueError("a loader cannot be split: pass validation_data instead of validation")
-    if options.append is not None:
-        raise ValueError(
-            "append is for data in tensors and datasets, got a loader: add the samples to it"
-        )
+    for name in ("append", "extra_data"):
+        if getattr(options, name) is not None:
+            raise ValueError(
+                f"{name} is for data in tensors and datasets, got a loader: add the samples to it"
+            )
     if options.drop_last:
         raise ValueError(
             "drop_last is for data in tensors; a loader drops its own last batch: "

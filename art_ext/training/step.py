@@ -33,6 +33,8 @@ class Step(Passes):
             process' minibatch, or of no row.
         log: values for the history, without rows. Their means over an epoch are entered.
         targets: (r, C) target rows that a teacher gives, or None.
+        weights: (r,) weights of the rows in means. None: all are 1.
+        weight: sum of the weights of the minibatch, over all processes.
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class Step(Passes):
         time: float = 0.0,
         spare: bool = True,
         targets: Tensor | None = None,
+        weights: Tensor | None = None,
+        weight: float | None = None,
     ) -> None:
         super().__init__(engine)
         self._seed = seed
@@ -77,6 +81,8 @@ class Step(Passes):
         self.memory = memory
         self.carried = carried
         self.targets = targets
+        self.weights = weights
+        self.weight = rows if weight is None else weight
         self.log = dict[str, Tensor]()
         self._draws = 0
 
@@ -130,13 +136,17 @@ class Step(Passes):
         return ramped(entropy, logits, self.y, self._craft_loss, self._ramp)
 
     def mean(self, values: Tensor) -> Tensor:
-        """Return this process' part of the mean over the whole minibatch.
+        """Return this process' part of the weighted mean over the whole minibatch.
 
-        Accelerate averages gradients over P processes, so a process adds ``P / rows`` times its own
-        sum.
+        Accelerate averages gradients over P processes, so a process adds ``P / weight`` times its
+        own sum.
         """
-        return values.sum() * (self._engine.processes / self.rows)
+        return self._weighted(values).sum() * (self._engine.processes / self.weight)
 
     def total_mean(self, values: Tensor) -> Tensor:
-        """Return the mean over the whole minibatch, the same on every process, detached."""
-        return self._engine.total(values.sum()) / self.rows
+        """Return the weighted mean of the whole minibatch, equal on every process, detached."""
+        return self._engine.total(self._weighted(values).sum()) / self.weight
+
+    def _weighted(self, values: Tensor) -> Tensor:
+        """Return (r,) values times the weights of the rows."""
+        return values if self.weights is None else self.weights * values

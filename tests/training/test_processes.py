@@ -115,7 +115,9 @@ def test_losses_and_weights_are_those_of_one_process(recipe: str, folder: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["loader", "uneven", "averaged", "passes", "previous", "tricks"])
+@pytest.mark.parametrize(
+    "name", ["loader", "uneven", "averaged", "passes", "previous", "tricks", "extra"]
+)
 def test_other_runs_are_those_of_one_process(name: str, folder: Path) -> None:
     one, other = results(folder, 1, name), results(folder, 2, name)
     check_close(one[0], other[0])

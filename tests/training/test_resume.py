@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -56,6 +57,15 @@ TRICKS: dict[str, Any] = {
     "outer_loss": "dlr",
     "craft_loss": "cw",
 }
+
+
+def extra_data(folder: Path) -> dict[str, Any]:
+    """Write samples with pseudo-labels, and return the options of a run with them."""
+    generator = np.random.default_rng(4)
+    file = folder / "extra.npz"
+    x = generator.random((50, 1, 8, 8), dtype=np.float32)
+    np.savez(file, x=x, y=np.arange(50) % 10)
+    return {"extra_data": [str(file)], "extra_share": 0.3, "extra_weight": 0.5}
 
 
 def rows(folder: Path) -> list[dict[str, float]]:
@@ -221,6 +231,7 @@ def test_killed_ten_times(tmp_path: Path) -> None:
         case("fast", {**MANY_SAVES, **long}, 10, start="previous"),
         case("grad-align", {**MANY_SAVES, **long}, 10, weight=0.2),
         case("pgd", {**SIX_SAVES, **long}, 10, unusual=True, num_steps=2),
+        case("trades", {**MANY_SAVES, **long, **extra_data(tmp_path)}, 10, num_steps=2),
         case("mmc", {**MANY_SAVES, **long, "learning_rate": 0.01}, 10, **MMC),
         case("mmc", {**SIX_SAVES, **long, "learning_rate": 0.01}, 10, craft="fast", gain="margin"),
         case("atcd", {**MANY_SAVES, **long}, 10, unusual=True, num_replays=2, num_steps=2),

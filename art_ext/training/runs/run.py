@@ -33,7 +33,8 @@ from art_ext.tracking import Trackers, key
 from art_ext.training import Recipe, TrainingOptions
 from art_ext.training.appending import appended
 from art_ext.training.augmentation import check_padding
-from art_ext.training.batches import check_drop_last
+from art_ext.training.batches import OrderedBatches
+from art_ext.training.extra import ExtraRows
 from art_ext.training.loop import train_tracked
 from art_ext.training.modes import frozen_modules
 from art_ext.training.options import updates_within
@@ -238,14 +239,6 @@ def _check_fit(
             f"batch_size must be a multiple of the {processes} processes, got"
             f" {configuration.batch_size}"
         )
-    kept = torch.arange(len(data))
-    if configuration.validation:
-        (kept, _), _ = hold_out(kept, kept, configuration.validation, configuration.seed)
-    check_drop_last(len(kept), configuration.batch_size, configuration.drop_last)
-    if configuration.passes is not None:
-        first = min(configuration.batch_size, len(kept))
-        cost = TrainingOptions(**configuration.options()).cost(recipe)
-        updates_within(configuration.passes, cost, recipe.replays, [first], len(kept))
     check_padding(configuration.crop_padding, data.shape)
     box = Box.of(configuration.clip_values, data.shape, torch.device("cpu"))
     check_ball(norm_of(recipe), configuration.eps, box)
@@ -259,7 +252,11 @@ def _check_fit(
         raise ValueError(f"training and test samples must have one shape, got {shapes}")
     rows = data.rows(0, 2)[0]
     classes = _classes(recipe.head.export(model), rows, "model")
-    appended(configuration.append, data.shape, box, classes)
+    batches = _batches(configuration, data, box, classes)
+    if configuration.passes is not None:
+        cost = TrainingOptions(**configuration.options()).cost(recipe)
+        first = batches.sizes(processes)[:1]
+        updates_within(configuration.passes, cost, recipe.replays, first, batches.samples())
     labels = [part.labels for part in (data, test) if part.labels is not None]
     largest = max((int(one.max()) for one in labels), default=0)
     if largest >= classes:
@@ -267,13 +264,34 @@ def _check_fit(
     check_one_row(
         model,
         rows[:1],
-        samples=len(kept),
+        samples=sum(batches.sizes(1)),
         batch_size=configuration.batch_size,
         drop_last=configuration.drop_last,
         processes=processes,
         frozen=frozen_modules(model) if configuration.freeze_eval_modules else (),
     )
     return classes
+
+
+def _batches(configuration: Configuration, data: AnyData, box: Box, classes: int) -> OrderedBatches:
+    """Return the places of the samples of a run in its minibatches.
+
+    Raises:
+        ValueError: for samples to add, or a batch size, that do not fit.
+    """
+    kept = torch.arange(len(data))
+    if configuration.validation:
+        (kept, _), _ = hold_out(kept, kept, configuration.validation, configuration.seed)
+    counts = []
+    for name in ("append", "extra_data"):
+        more = appended(getattr(configuration, name), data.shape, box, classes, name)
+        counts.append(0 if more is None else len(more[0]))
+    samples = len(kept) + counts[0]
+    size = configuration.batch_size
+    share, weight = configuration.extra_share, configuration.extra_weight
+    extra = ExtraRows.of(samples, counts[1], size, share, weight)
+    total = samples + counts[1]
+    return OrderedBatches(total, size, configuration.seed, configuration.drop_last, extra)
 
 
 def _classes(model: nn.Module, rows: Tensor, name: str) -> int:
