@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,16 +20,15 @@ from art_ext.errors import UserCodeError, describe, is_plain
 from art_ext.evaluation.analysis.examples import NOT_SHOWN
 from art_ext.evaluation.execution.chunks import Chunk, CleanPass, make_oracle
 from art_ext.evaluation.execution.job import Job, Watcher
-from art_ext.evaluation.execution.judging import judged
-from art_ext.evaluation.execution.stability import Stability, settled
+from art_ext.evaluation.execution.stability import settled
+from art_ext.evaluation.execution.unit_records import distances_at, records_of
 from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
-from art_ext.storage.records import DISTANCE_AT, STABLE, success_column, table_of_columns
+from art_ext.storage.records import success_column
 from art_ext.storage.units import Unit
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from art_ext.evaluation.execution.detection import Detection
     from art_ext.evaluation.execution.progress import RunProgress
 
 # of a result, what is spread over a chunk of which only some samples were attacked
@@ -98,8 +96,8 @@ def run_unit(job: Job, chunk: Chunk, unit: Unit, attack: Attack, tally: Tally) -
         own = clean.keeps_predictions(attack)
         result, stability = settled(result, x, clean.wrong, wanted, own)
     further = distances_at(job.marks, attack, found, index, len(x))
-    records = _records(
-        unit, chunk, wanted, result, tally, seconds, job.detection, stability, further
+    records = records_of(
+        unit, chunk, wanted, result, tally.since, seconds, job.detection, stability, further
     )
     tally.end(ended(records, unit), wanted)
     facts = [_facts_of(attack.name, one, index + chunk.samples.start) for one in found]
@@ -195,83 +193,6 @@ def _spread(
         }
         whole = replace(whole, **spread)
     return whole
-
-
-def distances_at(
-    marks: Sequence[int], attack: Attack, found: Sequence[AttackResult], index: Tensor, samples: int
-) -> dict[str, Tensor]:
-    """Return the columns of the distances after numbers of queries, NaN where there are none.
-
-    Args:
-        marks: of the run.
-        attack: with its own marks.
-        found: its result on some samples, if there are any.
-        index: (M,) positions of these samples.
-        samples: K.
-    """
-    columns = {mark: torch.full((samples,), torch.nan) for mark in marks}
-    traces = [result.trace["distance"].cpu() for result in found if attack.marks and result.trace]
-    for trace in traces:
-        for mark, distance in zip(attack.marks, trace, strict=True):
-            columns[mark][index] = distance
-    return {f"{DISTANCE_AT}{mark}": column for mark, column in columns.items()}
-
-
-def _records(
-    unit: Unit,
-    chunk: Chunk,
-    attacked: Tensor,
-    result: AttackResult,
-    tally: Tally,
-    seconds: float,
-    detection: Detection | None,
-    stability: Stability | None,
-    further: Mapping[str, Tensor],
-) -> pa.Table:
-    """Return the records of a unit, one block of rows per radius.
-
-    ``further`` are columns that all radii share.
-    """
-    clean = chunk.clean[unit.model]
-    unknown = torch.full_like(result.distance, torch.nan)
-    nearest = unknown if result.nearest_distance is None else result.nearest_distance
-    found = {"distance": result.distance}
-    if result.lengths is not None:
-        found |= dict(zip(DISTORTIONS, result.lengths.to(torch.float32).unbind(dim=1), strict=True))
-    cost = (result.queries + result.wasted_rows + result.gradients).cpu().double()
-    shared: Mapping[str, Tensor] = {
-        "index": torch.arange(*unit.samples),
-        "id": chunk.ids,
-        "label": chunk.y,
-        "target": clean.targets,
-        "clean_prediction": clean.predictions,
-        "attacked": attacked,
-        "already_adversarial": result.already_adversarial,
-        "nearest_distance": nearest,
-        "queries": result.queries,
-        "gradients": result.gradients,
-        "wasted_rows": result.wasted_rows,
-        "seconds": seconds * cost / cost.sum().clamp(min=1),
-        **further,
-    }
-    blocks = []
-    for radius in unit.radii:
-        given = radius == unit.radii[-1]
-        own = {
-            "success": result.success if given else within_ball(nearest, radius),
-            "queries_to_success": result.queries_to_success if given else tally.since[radius],
-            # x_adv belongs to the radius that the attack was given
-            **(found if given else dict.fromkeys(found, unknown)),
-        }
-        if stability is not None:
-            own[STABLE] = stability.column(own["success"])
-        columns = {column: values.cpu().numpy() for column, values in ({**shared, **own}).items()}
-        blocks.append({**columns, "eps": np.full(len(attacked), radius)})
-    # a copy, which later changes of the tensors do not reach
-    joined = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-    if detection is not None:
-        joined |= judged(joined["success"], detection, unit, chunk, attacked, result)
-    return table_of_columns({**joined, "model": unit.model, "attack": unit.attack})
 
 
 def _facts_of(attack: str, result: AttackResult, index: Tensor) -> dict[str, Any] | None:
