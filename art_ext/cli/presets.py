@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from art_ext.cli.recipes import rows_of
 from art_ext.cli.shared import explained
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def described(name: str) -> dict[str, Any]:
         "data": preset.data,
         "network": _network(configuration),
         "length": _length(configuration),
-        "rows": " + ".join(map(str, cost)),
+        "rows": rows_of(cost),
         "passes": round(updates / len(sizes) * sum(cost)),
         "paper": preset.paper,
         "options": preset.values,

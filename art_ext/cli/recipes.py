@@ -11,7 +11,7 @@ import typer
 from art_ext.cli.shared import explained
 
 if TYPE_CHECKING:
-    from art_ext.training import Recipe
+    from art_ext.training import Cost, Recipe
 
 COLUMNS = ("name", "rows", "needs", "origin", "summary")
 CHECK = (
@@ -68,9 +68,8 @@ def described(kind: type[Recipe]) -> dict[str, Any]:
     if not required:
         usual = kind()
         cost = usual.cost()
-        alone = cost.first_layer_rows
-        rows = " + ".join(map(str, cost)) + (f", first layer {alone}" if alone else "")
-        counts |= {**cost._asdict(), "first_layer_rows": alone}
+        rows = rows_of(cost)
+        counts |= {**cost._asdict(), "first_layer_rows": cost.first_layer_rows}
         counts |= {"updates": usual.replays, "epochs": usual.worth}
     return {
         "name": kind.name,
@@ -81,3 +80,9 @@ def described(kind: type[Recipe]) -> dict[str, Any]:
         "summary": (inspect.getdoc(kind) or "").partition("\n")[0].replace("``", ""),
         "arguments": defaults,
     }
+
+
+def rows_of(cost: Cost) -> str:
+    """Return the rows of an update as text: forward + backward, and those of the first layer."""
+    alone = cost.first_layer_rows
+    return " + ".join(map(str, cost)) + (f", first layer {alone}" if alone else "")

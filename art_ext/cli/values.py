@@ -63,6 +63,7 @@ PANELS = (
 )
 
 PRESETS = (
+    "andriushchenko2020",
     "atcd-cifar10",
     "atcd-mnist",
     "chen-backward-smoothing",
@@ -81,6 +82,10 @@ PRESETS = (
     "wong2020",
     "wong2020-mnist",
     "wu-war",
+    "yopo2019-mnist",
+    "yopo2019-preactresnet18",
+    "yopo2019-trades-3-4",
+    "yopo2019-wrn34",
     "zhang2019-trades",
 )
 

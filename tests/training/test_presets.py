@@ -36,6 +36,21 @@ PANG = {
 }
 TEN_STEPS = {"num_steps": 10, "step_size": 2 / 255, "bn_mode": "train", "tolerance": None}
 DROPS = {"milestones": (100, 105)}
+YOPO = {
+    "num_outer": 5,
+    "num_inner": 3,
+    "step_size": 2 / 255,
+    "first_gradient": "adjoint",
+    "boxed_start": False,
+}
+YOPO_CIFAR = {
+    **SGD,
+    "recipe": "yopo",
+    "eps": EIGHT,
+    "epochs": 36,
+    "batch_size": 256,
+    "weight_decay": 5e-4,
+}
 # of each preset: options, then arguments of the recipe, and the steps of the rate by its schedule
 NUMBERS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "madry2018-mnist": (
@@ -158,6 +173,86 @@ NUMBERS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "pang2021-early-40-70": (PANG, {**TEN_STEPS, "tolerance": {0: 0, 40: 1, 70: 2}}, DROPS),
     "pang2021-early-40-100": (PANG, {**TEN_STEPS, "tolerance": {0: 0, 40: 1, 100: 2}}, DROPS),
     "pang2021-early-60-100": (PANG, {**TEN_STEPS, "tolerance": {0: 0, 60: 1, 100: 2}}, DROPS),
+    "yopo2019-mnist": (
+        {
+            **SGD,
+            "recipe": "yopo",
+            "model": "mnist-smallcnn",
+            "model_args": {"dropout": "0.5"},
+            "eps": 0.3,
+            "epochs": 40,
+            "batch_size": 256,
+            "learning_rate": 0.01 / 5,
+            "weight_decay": 5e-4,
+        },
+        {**YOPO, "num_inner": 10, "step_size": 0.01},
+        {"milestones": (30, 35, 39)},
+    ),
+    "yopo2019-preactresnet18": (
+        {
+            **YOPO_CIFAR,
+            "model": "preactresnet18",
+            "model_args": {"final_norm": "False", "mean": "0", "std": "1"},
+            "learning_rate": pytest.approx(0.1 * 2 / 5),
+        },
+        {**YOPO, "first": "conv1", "first_gradient": "both"},
+        {"milestones": (30, 34, 36)},
+    ),
+    "yopo2019-wrn34": (
+        {**YOPO_CIFAR, **RAW, "learning_rate": pytest.approx(0.1 * 4 / 5)},
+        {**YOPO, "first": "conv1"},
+        {"milestones": (30, 34, 36)},
+    ),
+    "yopo2019-trades-3-4": (
+        {
+            **SGD,
+            "recipe": "yopo-trades",
+            "model": "preactresnet18",
+            "model_args": {"final_norm": "False", "mean": "0", "std": "1"},
+            "eps": 0.031,
+            "epochs": 105,
+            "batch_size": 256,
+            "learning_rate": 0.2,
+            "weight_decay": 5e-4,
+        },
+        {
+            "beta": 1,
+            "num_outer": 3,
+            "num_inner": 4,
+            "step_size": 0.007,
+            "start": 1e-3,
+            "first": "conv1",
+            "bn_mode": "eval",
+        },
+        {"milestones": (70, 90, 100)},
+    ),
+    "andriushchenko2020": (
+        {
+            **SGD,
+            "recipe": "grad-align",
+            "model": "preactresnet18",
+            "model_args": {
+                "final_norm": "False",
+                "shared_preactivation": "False",
+                "mean": "0",
+                "std": "1",
+            },
+            "eps": EIGHT,
+            "epochs": 30,
+            "batch_size": 128,
+            "learning_rate": 0.3,
+            "weight_decay": 5e-4,
+            "schedule": "cyclic",
+        },
+        {
+            "variant": "detached",
+            "weight": 0.2,
+            "step_size": 10 / 255,
+            "boxed_start": False,
+            "bn_mode": "train",
+        },
+        {"peak": 0.4},
+    ),
     "chen-backward-smoothing": (
         {
             **SGD,
