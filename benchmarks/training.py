@@ -7,7 +7,8 @@ the optimiser's step to them. All times of a row come from one run, alternating 
 Printed are medians of ratios with their range, and the ratio of the fastest of both, which a busy
 machine affects least. Weights and images are random, which costs the same as trained ones.
 
-A last line compares ATCD's two tests: with ``shared_test`` over without.
+A line compares the memory of GradAlign and Fast, as the bytes that autograd keeps for backwards. A
+last line compares ATCD's two tests: with ``shared_test`` over without.
 """
 
 from __future__ import annotations
@@ -61,12 +62,14 @@ class Passes:
         crafted: forwards and backwards to the input, in eval mode.
         trained: forwards in train mode, which the weights' backward goes through.
         shared: backwards to the input of such a forward, beside or within that of the weights.
+        twice: further forwards in train mode with an input gradient that is differentiated again.
     """
 
     graphless: int
     crafted: int
     trained: int
     shared: int = 0
+    twice: int = 0
 
 
 RECIPES: dict[str, tuple[Mapping[str, Any], Passes]] = {
@@ -76,6 +79,7 @@ RECIPES: dict[str, tuple[Mapping[str, Any], Passes]] = {
     "fast": ({}, Passes(0, 1, 1)),
     "fast-trades": ({}, Passes(1, 1, 2)),
     "free": ({}, Passes(0, 0, 1, 1)),
+    "grad-align": ({"weight": 0.2, "bn_mode": "eval"}, Passes(0, 1, 1, twice=1)),
     "cat": ({}, Passes(0, 1, 1, 1)),
     "atcd": ({}, Passes(1, 1, 1, 1)),
     "backward-smoothing": ({}, Passes(1, 2, 2)),
@@ -115,9 +119,18 @@ def bare(
         losses = [_cross_entropy(model(leaf), y, "mean") for _ in range(passes.trained)]
         if separate:
             torch.autograd.grad(losses[0], leaf, retain_graph=True)
+        losses += [_of_gradient(model, x, y) for _ in range(passes.twice)]
         torch.stack(losses).sum().backward()
         if optimizer is not None:
             optimizer.step()
+
+
+def _of_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Squared length of an input gradient, with its graph."""
+    leaf = x.detach().requires_grad_(True)
+    loss = _cross_entropy(model(leaf), y, "sum")
+    (gradient,) = torch.autograd.grad(loss, leaf, create_graph=True)
+    return gradient.square().sum()
 
 
 def _cross_entropy(outputs: Tensor, y: Tensor, reduction: str) -> Tensor:
@@ -148,6 +161,43 @@ def shared_over_apart(
         shared, apart = (ours(model, x, y, recipe, updates, batch) for recipe in recipes)
         ratios.append(shared / apart)
     return spread(ratios)
+
+
+class _Kept:
+    """A tensor that autograd keeps for a backward, counted while it lives."""
+
+    def __init__(self, tensor: Tensor, live: dict[int, list[int]], peak: list[int]) -> None:
+        self.tensor = tensor
+        self._live = live
+        storage = tensor.untyped_storage()
+        self._key = storage.data_ptr()
+        live.setdefault(self._key, [0, storage.nbytes()])[0] += 1
+        peak[0] = max(peak[0], sum(size for _, size in live.values()))
+
+    def __del__(self) -> None:
+        self._live[self._key][0] -= 1
+        if not self._live[self._key][0]:
+            del self._live[self._key]
+
+
+def kept_bytes(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> int:
+    """Return the largest number of bytes that autograd keeps at once in an update.
+
+    Parameters are not counted.
+    """
+    live: dict[int, list[int]] = {}
+    peak = [0]
+
+    def pack(tensor: Tensor) -> Any:
+        return tensor if isinstance(tensor, nn.Parameter) else _Kept(tensor.detach(), live, peak)
+
+    def unpack(kept: Any) -> Tensor:
+        tensor: Tensor = kept.tensor if isinstance(kept, _Kept) else kept
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        ours(model, x, y, recipe, 1, len(x))
+    return peak[0]
 
 
 def art_trainer(
@@ -248,6 +298,17 @@ def measure(
             cells.append(f"{statistics.median(t / floor for t, (_, floor) in pairs):.3f}")
             cells.append(f"{statistics.median(one / t for t, (one, _) in pairs):.3f}")
         print(f"| {name} | {' | '.join(cells + ['-'] * (6 - len(cells)))} |", flush=True)
+    model = network()
+    kept = {
+        name: kept_bytes(
+            model, x[:batch], y[:batch], make_recipe(name, eps=EPS, **RECIPES[name][0])
+        )
+        for name in ("fast", "grad-align")
+    }
+    print(
+        "\nkept for the backward by grad-align over fast:"
+        f" {kept['grad-align'] / kept['fast']:.2f} (of {kept['fast'] / 2**20:.1f} MiB)"
+    )
     print(
         "\natcd, shared test over a test apart:"
         f" {shared_over_apart(network, x, y, batch, repeats)}\n",
