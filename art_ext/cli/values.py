@@ -96,6 +96,7 @@ RECIPES = (
     "cat",
     "distillation",
     "fast",
+    "fast-plus",
     "fast-trades",
     "free",
     "grad-align",

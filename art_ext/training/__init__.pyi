@@ -33,6 +33,7 @@ from art_ext.training.recipes import BackwardSmoothing as BackwardSmoothing
 from art_ext.training.recipes import Cat as Cat
 from art_ext.training.recipes import Distillation as Distillation
 from art_ext.training.recipes import Fast as Fast
+from art_ext.training.recipes import FastPlus as FastPlus
 from art_ext.training.recipes import FastTrades as FastTrades
 from art_ext.training.recipes import Free as Free
 from art_ext.training.recipes import GradAlign as GradAlign

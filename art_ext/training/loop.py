@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,7 +47,7 @@ from art_ext.training.sources import Data, Sources, make_sources
 from art_ext.training.state import TrainState
 from art_ext.training.step import Step
 from art_ext.training.trial import check_failure_on_one_row, check_one_row
-from art_ext.training.validation import better
+from art_ext.training.validation import Validation, better
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -315,6 +316,7 @@ def _train_batch(run: _Run, batch: Batch) -> None:
     if augment is not None:
         x = engine.place(augment(x, ids, options.seed, epoch))
     targets = run.phases.targets_of(batch.ids)
+    validation = run.sources.validation
     memory: dict[str, Tensor] = {}
     for replay in range(recipe.replays):
         # a budget is counted over all processes, which wait for each other
@@ -350,6 +352,7 @@ def _train_batch(run: _Run, batch: Batch) -> None:
             targets=targets,
             weights=weights,
             weight=batch.weight,
+            held=None if validation is None else partial(_held_out, run, validation),
         )
         try:
             _update(run, step)
@@ -359,6 +362,25 @@ def _train_batch(run: _Run, batch: Batch) -> None:
                 remedy = f"leave out {place} (drop_last=True)"
                 check_failure_on_one_row(run.model, x, run.frozen, remedy)
             raise
+
+
+def _held_out(run: _Run, validation: Validation, count: int) -> Step:
+    """Return this process' share of the first held-out samples as a step, with draws of its own."""
+    x, y, positions, rows = validation.first(count, run.engine)
+    return Step(
+        run.engine,
+        x,
+        y,
+        -2 - positions,  # no keys of training samples
+        rows=rows,
+        update=0,  # the same draws in each update
+        replay=0,
+        eps=run.phases.recipe.radius,
+        seed=run.options.seed,
+        smoothing=0.0,
+        memory={},
+        carried={},
+    )
 
 
 def _update(run: _Run, step: Step) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -35,6 +37,8 @@ class Step(Passes):
         targets: (r, C) target rows that a teacher gives, or None.
         weights: (r,) weights of the rows in means. None: all are 1.
         weight: sum of the weights of the minibatch, over all processes.
+        held: gives this process' share of the first held-out samples, at most so many, as a step
+            of its own at the full radius. None if the run has none.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Step(Passes):
         targets: Tensor | None = None,
         weights: Tensor | None = None,
         weight: float | None = None,
+        held: Callable[[int], Step] | None = None,
     ) -> None:
         super().__init__(engine)
         self._seed = seed
@@ -83,6 +88,7 @@ class Step(Passes):
         self.targets = targets
         self.weights = weights
         self.weight = rows if weight is None else weight
+        self.held = held
         self.log = dict[str, Tensor]()
         self._draws = 0
 

@@ -95,6 +95,19 @@ class Validation:
         found = dict(zip(("clean", "robust", "loss"), means, strict=True))
         return found if self.eps else {"clean": found["clean"], "loss": found["loss"]}
 
+    def first(self, count: int, engine: Engine) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Read the first samples, at most ``count``.
+
+        Returns:
+            This process' share of them, inputs (r, *S), labels (r,) and positions (r,), and the
+            number of rows over all processes.
+        """
+        count = min(count, self.held.count)
+        own = torch.arange(count)[engine.accelerator.process_index :: engine.processes]
+        ((rows, labels),) = self.held.read([own])
+        device = engine.device
+        return engine.place(rows), labels.to(device), own.to(device), count
+
     def _attack(self, model: nn.Module, rows: Tensor, labels: Tensor, loss: str) -> AttackResult:
         return pgd(
             model,

@@ -31,6 +31,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fast": {},
     "free": {"num_replays": 4},
     "grad-align": {"weight": 0.5},
+    "fast-plus": {"check_every": 4, "drop": 0.0, "num_steps": 2},
     "cat": {"num_replays": 2, "num_steps": 2},
     "atcd": {"num_replays": 2, "num_steps": 2},
     "backward-smoothing": {},

@@ -49,6 +49,8 @@ MMC: dict[str, Any] = {
     "dim": 12,
     "centre_norm": 2.0,
 }
+# checks often, and repairs after any fall
+PLUS: dict[str, Any] = {"check_every": 3, "drop": 0.0, "num_steps": 2}
 MANY_SAVES = {"epochs": 6, "checkpoint_every": 4}
 TRICKS: dict[str, Any] = {
     "gradient_centralisation": "all",
@@ -230,6 +232,7 @@ def test_killed_ten_times(tmp_path: Path) -> None:
         case("backward-smoothing", {**MANY_SAVES, **long}, 10),
         case("fast", {**MANY_SAVES, **long}, 10, start="previous"),
         case("grad-align", {**MANY_SAVES, **long}, 10, weight=0.2),
+        case("fast-plus", {**MANY_SAVES, **long, "validation": 20}, 10, **PLUS),
         case("pgd", {**SIX_SAVES, **long}, 10, unusual=True, num_steps=2),
         case("trades", {**MANY_SAVES, **long, **extra_data(tmp_path)}, 10, num_steps=2),
         case("mmc", {**MANY_SAVES, **long, "learning_rate": 0.01}, 10, **MMC),

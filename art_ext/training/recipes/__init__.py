@@ -13,6 +13,7 @@ from art_ext.training.recipes.catalogue import (
     Trades,
 )
 from art_ext.training.recipes.distillation import Distillation
+from art_ext.training.recipes.fast_plus import FastPlus
 from art_ext.training.recipes.free import Free
 from art_ext.training.recipes.grad_align import GradAlign
 from art_ext.training.recipes.max_mahalanobis import Mmc, Mmlda
@@ -34,6 +35,7 @@ __all__ = [
     "CraftingRecipe",
     "Distillation",
     "Fast",
+    "FastPlus",
     "FastTrades",
     "Free",
     "GradAlign",

@@ -26,6 +26,7 @@ from art_ext.training.recipes.adp import Adp
 from art_ext.training.recipes.atcd import Atcd, Cat
 from art_ext.training.recipes.base import Composition, CraftingRecipe, Recipe
 from art_ext.training.recipes.distillation import Distillation
+from art_ext.training.recipes.fast_plus import FastPlus
 from art_ext.training.recipes.free import Free
 from art_ext.training.recipes.grad_align import GradAlign
 from art_ext.training.recipes.max_mahalanobis import Mmc, Mmlda
@@ -339,6 +340,7 @@ CATALOGUE: tuple[type[Recipe], ...] = (
     FastTrades,
     Free,
     GradAlign,
+    FastPlus,
     Yopo,
     YopoTrades,
     Cat,

@@ -85,7 +85,7 @@ DEFAULTS = {
         {
             **{
                 name: {"boxed_start": False}
-                for name in ("fast", "fast-trades", "backward-smoothing")
+                for name in ("fast", "fast-plus", "fast-trades", "backward-smoothing")
             },
             "grad-align": {"weight": 0.2},
         },
