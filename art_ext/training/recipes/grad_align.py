@@ -143,7 +143,8 @@ def misalignment(step: Step, first: Tensor, second: Tensor) -> Tensor:
     first = _scaled(first, counted)
     second = _scaled(second, counted)
     cosines = (first * second).sum(dim=1) / (first.norm(dim=1) * second.norm(dim=1))
-    share = step.total_mean(counted.to(cosines.dtype)).clamp(min=1 / step.rows)
+    share = step.total_mean(counted.to(cosines.dtype))
+    share = torch.where(share > 0, share, 1)
     step.log["gradient_cosine"] = step.total_mean(torch.where(counted, cosines, 0)) / share
     return step.mean(torch.where(counted, 1 - cosines, 0)) / share
 
