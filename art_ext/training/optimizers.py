@@ -68,7 +68,7 @@ def check_optimizer(options: TrainingOptions) -> None:
     kind = options.optimizer
     if options.gradient_centralisation != "none" and kind != "sgd":
         raise ValueError(
-            f"gradient_centralisation needs the optimizer 'sgd', got {_shown(kind)} beside"
+            f"gradient_centralisation needs optimizer='sgd', by its name, got {_shown(kind)} beside"
             f" {options.gradient_centralisation!r}"
         )
     if isinstance(kind, str):

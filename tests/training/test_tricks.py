@@ -360,7 +360,10 @@ def test_trades_stops_early_by_the_counters_of_the_slides(schedule, network, dat
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"gradient_centralisation": "all", "optimizer": "adam"}, "needs the optimizer 'sgd', got"),
+        (
+            {"gradient_centralisation": "all", "optimizer": "adam"},
+            "needs optimizer='sgd', by its name",
+        ),
         ({"gradient_centralisation": "conf"}, "did you mean 'conv'"),
         ({"decay": "weight"}, "did you mean 'weights'"),
         ({"crop_padding": "reflct", "augmentation": "crop_flip"}, "did you mean 'reflect'"),
