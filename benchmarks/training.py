@@ -63,6 +63,8 @@ class Passes:
         trained: forwards in train mode, which the weights' backward goes through.
         shared: backwards to the input of such a forward, beside or within that of the weights.
         twice: further forwards in train mode with an input gradient that is differentiated again.
+        alone: passes through the first layer only, forward and back to its input.
+        alone_trained: the same, back to its weights.
     """
 
     graphless: int
@@ -70,6 +72,8 @@ class Passes:
     trained: int
     shared: int = 0
     twice: int = 0
+    alone: int = 0
+    alone_trained: int = 0
 
 
 RECIPES: dict[str, tuple[Mapping[str, Any], Passes]] = {
@@ -80,6 +84,8 @@ RECIPES: dict[str, tuple[Mapping[str, Any], Passes]] = {
     "fast-trades": ({}, Passes(1, 1, 2)),
     "free": ({}, Passes(0, 0, 1, 1)),
     "grad-align": ({"weight": 0.2, "bn_mode": "eval"}, Passes(0, 1, 1, twice=1)),
+    "yopo": ({}, Passes(0, 0, 5, alone=15, alone_trained=5)),
+    "yopo-trades": ({}, Passes(1, 3, 2, alone=12)),
     "cat": ({}, Passes(0, 1, 1, 1)),
     "atcd": ({}, Passes(1, 1, 1, 1)),
     "backward-smoothing": ({}, Passes(1, 2, 2)),
@@ -106,6 +112,8 @@ def bare(
         optimizer: takes a step after each batch. None: the weights stay.
     """
     for x, y in batches:
+        if passes.alone:
+            _first_layer_alone(model, x, passes)
         with frozen_eval(model):
             for _ in range(passes.graphless):
                 with torch.no_grad():
@@ -131,6 +139,18 @@ def _of_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     loss = _cross_entropy(model(leaf), y, "sum")
     (gradient,) = torch.autograd.grad(loss, leaf, create_graph=True)
     return gradient.square().sum()
+
+
+def _first_layer_alone(model: nn.Module, x: Tensor, passes: Passes) -> None:
+    """Run the passes through the first layer, for a gradient of ones at its output."""
+    layer = next(one for one in model.modules() if list(one.parameters(recurse=False)))
+    for _ in range(passes.alone):
+        leaf = x.detach().requires_grad_(True)
+        outputs = layer(leaf)
+        torch.autograd.grad(outputs, leaf, torch.ones_like(outputs))
+    for _ in range(passes.alone_trained):
+        outputs = layer(x)
+        torch.autograd.grad(outputs, list(layer.parameters()), torch.ones_like(outputs))
 
 
 def _cross_entropy(outputs: Tensor, y: Tensor, reduction: str) -> Tensor:

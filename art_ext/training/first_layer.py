@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from art_ext.training.passes import Gain
     from art_ext.training.step import Step
 
-COMPILED = (
-    "a recipe that needs the first layer's output does not work with compile=True, in whose network"
-    " no hook sees a layer"
-)
-
 
 class _Reached(BaseException):
     """Ends a forward at the first layer, whose output it holds."""
@@ -87,7 +82,11 @@ class WeightGradients:
 
     def as_loss(self, value: Tensor) -> Tensor:
         """Return a loss of a value () whose backward gives each weight its sum."""
-        loss: Tensor = _Sums.apply(value, self._sums, *self.weights)  # type: ignore[no-untyped-call]
+        # several processes wait for no gradient of a weight that no output depends on
+        known = [place for place, one in enumerate(self._sums) if one is not None]
+        sums = [self._sums[place] for place in known]
+        weights = [self.weights[place] for place in known]
+        loss: Tensor = _Sums.apply(value, sums, *weights)  # type: ignore[no-untyped-call]
         return loss
 
 
@@ -95,7 +94,7 @@ class _Sums(torch.autograd.Function):
     """A value whose gradients are known."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, sums: Sequence[Tensor | None], *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor, sums: Sequence[Tensor], *weights: Tensor) -> Tensor:
         """Return the value."""
         ctx.sums = sums
         return value.clone()
@@ -103,7 +102,7 @@ class _Sums(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """Return the sums."""
-        return None, None, *(None if one is None else scale * one for one in ctx.sums)
+        return None, None, *(scale * one for one in ctx.sums)
 
 
 class FirstLayer:
@@ -203,8 +202,6 @@ class FirstLayer:
 
         with forward_hook(self._module, see):
             logits = forward(rows.detach().requires_grad_(True))
-        if not seen:
-            raise ValueError(COMPILED)
         self._engine.backwards += len(rows)
         return logits, seen[0]
 

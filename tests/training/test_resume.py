@@ -233,6 +233,8 @@ def test_killed_ten_times(tmp_path: Path) -> None:
         case("fast", {**MANY_SAVES, **long}, 10, start="previous"),
         case("grad-align", {**MANY_SAVES, **long}, 10, weight=0.2),
         case("fast-plus", {**MANY_SAVES, **long, "validation": 20}, 10, **PLUS),
+        case("yopo", {**MANY_SAVES, **long}, 10, num_outer=2),
+        case("yopo-trades", {**SIX_SAVES, **long}, 10, num_outer=1),
         case("pgd", {**SIX_SAVES, **long}, 10, unusual=True, num_steps=2),
         case("trades", {**MANY_SAVES, **long, **extra_data(tmp_path)}, 10, num_steps=2),
         case("mmc", {**MANY_SAVES, **long, "learning_rate": 0.01}, 10, **MMC),

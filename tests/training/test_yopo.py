@@ -280,6 +280,22 @@ def test_crafting_in_eval_mode_may_run_a_norm_and_dropout_alone(data):
         YopoTrades(eps=EPS, first="drop", bn_mode="train").fitted(Odd(), x, 0)
 
 
+def test_a_weight_that_no_output_depends_on_gets_no_gradient(data, make_step):
+    """Several processes do not wait for one."""
+    torch.manual_seed(0)
+    model, (x, y) = Odd().eval(), data
+    recipe = fitted(Yopo(eps=EPS, num_outer=2, first="scale"), model, x)
+    step, _ = updated(recipe, model, x, y, make_step)
+    without = [name for name, weight in model.named_parameters() if weight.grad is None]
+    assert without == ["unused.weight", "unused.bias"]
+    assert step._engine.first_layer_rows == 2 * 3 * len(x)  # this layer has no weights
+
+
+def test_a_compiled_network_is_refused(data, network):
+    with pytest.raises(ValueError, match="compile must be False for yopo, which runs the first"):
+        train(network(), data, Yopo(eps=EPS), epochs=1, batch_size=6, compile=True)
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [

@@ -36,7 +36,7 @@ class Recipe(ABC):
         head: makes class scores of the network's raw output. Default: the output itself.
         sgd_rate: learning rate of SGD on the command line. None: that of the data set.
         smooths: False for losses to which label smoothing and ``outer_loss`` do not apply.
-        differentiates_twice: True for losses of input gradients, which no compiled network has.
+        eager: why the network must not be compiled, for the message. Empty: it may be.
     """
 
     name: ClassVar[str]
@@ -45,7 +45,7 @@ class Recipe(ABC):
     head: ClassVar[Head] = IdentityHead()
     sgd_rate: ClassVar[float | None] = None
     smooths: ClassVar[bool] = True
-    differentiates_twice: ClassVar[bool] = False
+    eager: ClassVar[str] = ""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -126,12 +126,9 @@ class Recipe(ABC):
             )
 
     def check_compile(self, compiled: bool) -> None:
-        """Raise ValueError for a compiled network whose input gradients are differentiated."""
-        if compiled and self.differentiates_twice:
-            raise ValueError(
-                f"compile must be False for {self.name}, whose loss differentiates input gradients,"
-                " got True"
-            )
+        """Raise ValueError for a compiled network if the recipe cannot train one."""
+        if compiled and self.eager:
+            raise ValueError(f"compile must be False for {self.name}, {self.eager}, got True")
 
     def fitted(self, model: nn.Module, rows: Tensor, seed: int) -> Recipe:
         """Return the recipe with the arguments that depend on the network.

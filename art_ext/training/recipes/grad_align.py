@@ -63,7 +63,7 @@ class GradAlign(BallRecipe):
         "Andriushchenko, Flammarion. Understanding and improving fast adversarial training."
         " NeurIPS 2020."
     )
-    differentiates_twice: ClassVar[bool] = True
+    eager: ClassVar[str] = "whose loss differentiates input gradients"
     weight: float | None = None
     variant: str = "detached"
     step_size: float | None = None

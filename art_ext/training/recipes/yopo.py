@@ -22,6 +22,7 @@ PAPER = (
     " maximal principle. NeurIPS 2019."
 )
 FIRST_GRADIENTS = ("adjoint", "both")
+EAGER = "which runs the first layer alone"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,6 +66,7 @@ class Yopo(BallRecipe):
 
     name: ClassVar[str] = "yopo"
     paper: ClassVar[str] = PAPER
+    eager: ClassVar[str] = EAGER
     sgd_rate: ClassVar[float | None] = 0.04
     num_outer: int = 5
     num_inner: int = 3
@@ -134,6 +136,7 @@ class YopoTrades(Composition, CraftingRecipe):
 
     name: ClassVar[str] = "yopo-trades"
     paper: ClassVar[str] = PAPER
+    eager: ClassVar[str] = EAGER
     beta: float = 1.0
     num_outer: int = 3
     num_inner: int = 4
