@@ -6,6 +6,7 @@ holds a table between ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -16,7 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from art_ext import models
 from art_ext.attacks.generate import formatted
+from art_ext.cli.listing import summary_of
 from art_ext.cli.presets import described as described_preset
 from art_ext.cli.recipes import described
 from art_ext.configuration.evaluation import EvaluationConfig
@@ -335,6 +338,16 @@ def _presets(specs: Sequence[AttackSpec], prefix: str) -> str:
     return _table((*header, "paper"), rows)
 
 
+def _networks(specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Return the table of the networks of this package with their arguments."""
+    rows = []
+    for name, function in NETWORKS.items():
+        made = getattr(models, function)
+        arguments = ", ".join(f"`{one}`" for one in inspect.signature(made).parameters)
+        rows.append((f"`{name}`", summary_of(made), arguments))
+    return _table(("network", "", "arguments"), rows)
+
+
 def _class_name(spec: AttackSpec, host: str) -> str:
     shell = spec.hosts.get(host)
     return f"`{shell.name}`" if shell and shell.name else "-"
@@ -409,6 +422,7 @@ TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "reasons": _reasons,
     "recipes": _recipes,
     "presets": _presets,
+    "networks": _networks,
     "pages": _pages,
     "features": _features,
     "cost": _cost,

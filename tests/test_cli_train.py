@@ -430,6 +430,7 @@ class TestConfiguration:
             "members",
             "save_weights",
             "normalized",
+            "replace_activations",
             "resolve_factory",
         }
         assert set(made) - helpers == set(NETWORKS.values())

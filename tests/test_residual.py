@@ -1,4 +1,4 @@
-"""The residual networks for CIFAR-10: RobustBench's names, RobustBench's logits."""
+"""The networks for CIFAR-sized images: RobustBench's names, RobustBench's logits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,19 @@ from torch import Tensor, nn
 
 from art_ext.adapters.robustbench import import_robustbench
 from art_ext.data import load_data
-from art_ext.models import load_weights, preact_resnet18, resnet18, resolve_factory, wide_resnet
+from art_ext.models import (
+    cifar_seven_layer,
+    densenet121,
+    densenet_bc,
+    load_weights,
+    preact_resnet18,
+    resnet18,
+    resnet50,
+    resnext29,
+    resolve_factory,
+    vgg16,
+    wide_resnet,
+)
 
 # RobustBench and timm warn of their own imports; none of it is ours
 pytestmark = pytest.mark.filterwarnings(
@@ -24,6 +36,10 @@ SMALL: dict[str, Callable[..., nn.Sequential]] = {
     "resnet18": lambda **options: resnet18(width=4, **options),
     "preact_resnet18": lambda **options: preact_resnet18(width=4, **options),
     "wide_resnet": lambda **options: wide_resnet(10, 1, **options),
+    "resnet50": lambda **options: resnet50(width=4, **options),
+    "resnext29": lambda **options: resnext29(2, width=4, **options),
+    "densenet_bc": lambda **options: densenet_bc(10, 8, **options),
+    "vgg16": lambda **options: vgg16(width=8, **options),
 }
 
 
@@ -47,9 +63,9 @@ def zoo() -> SimpleNamespace:
         import_robustbench()
     except ImportError as error:
         pytest.skip(f"RobustBench, whose networks are compared with, cannot be imported: {error}")
-    from robustbench.model_zoo.architectures import resnet, wide_resnet
+    from robustbench.model_zoo.architectures import resnet, resnext, wide_resnet
 
-    return SimpleNamespace(**vars(resnet), WideResNet=wide_resnet.WideResNet)
+    return SimpleNamespace(**{**vars(resnext), **vars(resnet)}, WideResNet=wide_resnet.WideResNet)
 
 
 def numbers(model: nn.Module) -> int:
@@ -81,6 +97,15 @@ PAIRS = {
     "resnet18 with 100 classes": (
         lambda: resnet18(100),
         lambda zoo: zoo.ResNet(zoo.BasicBlock, [2, 2, 2, 2], num_classes=100),
+    ),
+    "resnet50": (resnet50, lambda zoo: zoo.ResNet50()),
+    "resnext29 of AugMix": (
+        lambda: resnext29(4, 32),
+        lambda zoo: zoo.CifarResNeXt(zoo.ResNeXtBottleneck, 29, 4, 32, 10),
+    ),
+    "resnext29 with 7 classes": (
+        lambda: resnext29(2, 16, num_classes=7),
+        lambda zoo: zoo.CifarResNeXt(zoo.ResNeXtBottleneck, 29, 2, 16, 7),
     ),
     "preact_resnet18 of Rice et al.": (
         preact_resnet18,
@@ -163,13 +188,22 @@ def test_published_resnet18_loads_and_is_as_accurate_as_measured(art_ext_data):
         (wide_resnet, {}, 36_479_194),
         (wide_resnet, {"depth": 34}, 46_160_474),
         (wide_resnet, {"depth": 40, "widen_factor": 2}, 2_243_546),
+        (resnet50, {}, 23_520_842),
+        (resnext29, {}, 34_426_698),
+        (resnext29, {"cardinality": 4, "base_width": 32}, 6_807_882),
+        (densenet_bc, {}, 176_122),
+        (densenet_bc, {"depth": 100}, 769_162),
+        (densenet121, {}, 6_956_298),
+        (vgg16, {}, 14_728_266),
+        (cifar_seven_layer, {}, 1_148_746),
     ],
 )
 def test_full_networks_have_the_papers_number_of_parameters(
     factory, arguments, expected, monkeypatch
 ):
     # tensors on meta take neither time nor memory, but Normalize reads the numbers that it is given
-    monkeypatch.setattr("art_ext.models.residual.Normalize", lambda mean, std: nn.Identity())
+    for module in ("building", "layers"):
+        monkeypatch.setattr(f"art_ext.models.{module}.Normalize", lambda mean, std: nn.Identity())
     with torch.device("meta"):
         assert numbers(factory(**arguments)) == expected
 
@@ -242,13 +276,65 @@ def test_another_activation_replaces_every_relu_and_no_weight(small):
     assert not torch.allclose(smooth(x), rectified(x), atol=1e-2)
 
 
-def test_dropout_drops_in_training_only():
-    model = wide_resnet(10, 1, dropout=0.5)
+@pytest.mark.parametrize(
+    "factory", [lambda: wide_resnet(10, 1, dropout=0.5), lambda: cifar_seven_layer(width=4)]
+)
+def test_dropout_drops_in_training_only(factory):
+    model = factory()
     x = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert not torch.equal(model(x), model(x))
         model.eval()
         assert torch.equal(model(x), model(x))
+
+
+@pytest.mark.parametrize("inner", [8, 24])
+def test_groups_of_a_resnext_see_their_own_channels_only(inner):
+    block = resnext29(2, base_width=inner, width=64).stage_1[0]
+    assert block.conv_conv.weight.shape == (2 * inner, inner, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("ours", "blocks", "growth_rate"),
+    [(lambda: densenet_bc(16, 4), (2, 2, 2), 4), (lambda: densenet121(4), (6, 12, 24, 16), 4)],
+    ids=["densenet_bc", "densenet121"],
+)
+def test_densenets_give_torchvision_s_logits(ours, blocks, growth_rate):
+    torchvision = pytest.importorskip("torchvision.models")
+    theirs = torchvision.DenseNet(growth_rate, blocks, 2 * growth_rate, num_classes=10).double()
+    theirs.features.conv0 = nn.Conv2d(3, 2 * growth_rate, 3, padding=1, bias=False).double()
+    for stem in ("norm0", "relu0", "pool0"):
+        setattr(theirs.features, stem, nn.Identity())
+    stir(theirs)
+    model = ours().double()
+    model.load_state_dict(theirs.state_dict(), strict=True)
+    x = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    with torch.no_grad():
+        for training in (False, True):
+            logits = model.train(training)(x)
+            assert close(logits, theirs.train(training)(model.normalize(x)))
+
+
+def test_vgg16_has_torchvision_s_convolutions():
+    torchvision = pytest.importorskip("torchvision.models.vgg")
+    sizes = [one if one == "M" else one // 8 for one in torchvision.cfgs["D"]]
+    theirs = torchvision.make_layers(sizes, batch_norm=True).double()
+    stir(theirs)
+    model = vgg16(width=8).double().eval()
+    model.features.load_state_dict(theirs.state_dict(), strict=True)
+    x = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    with torch.no_grad():
+        features = theirs.eval()(model.normalize(x)).flatten(1)
+        assert close(model(x), model.classifier(features))
+
+
+@pytest.mark.parametrize("image_size", [16, 28, 32, 33])
+def test_seven_layers_take_images_of_a_given_size(image_size):
+    model = cifar_seven_layer(7, width=4, image_size=image_size).eval()
+    assert model(torch.rand(2, 3, image_size, image_size)).shape == (2, 7)
+    if image_size == 32:
+        shapes = [tuple(one.weight.shape) for one in model.modules() if isinstance(one, nn.Linear)]
+        assert shapes == [(16, 8 * 25), (16, 16), (7, 16)]
 
 
 def test_command_line_s_factory_makes_the_narrow_network():
@@ -274,6 +360,9 @@ def test_wide_network_refuses_a_depth_that_is_not_6n_plus_4(depth):
         (resnet18, ("width", "num_classes")),
         (preact_resnet18, ("width", "num_classes")),
         (wide_resnet, ("depth", "widen_factor", "num_classes")),
+        (resnext29, ("cardinality", "base_width", "width", "num_classes")),
+        (densenet_bc, ("depth", "growth_rate", "num_classes")),
+        (cifar_seven_layer, ("width", "num_classes", "image_size")),
     ],
 )
 @pytest.mark.parametrize("value", [0, -16, True, "16", 16.0, None])
@@ -281,6 +370,19 @@ def test_counts_that_are_no_positive_integers_are_refused(factory, names, value)
     for name in names:
         with pytest.raises(ValueError, match=rf"{name} must be an integer >= 1, got {value!r}"):
             factory(**{name: value})
+
+
+@pytest.mark.parametrize("depth", [4, 12, 121])
+def test_densenet_refuses_a_depth_that_is_not_6n_plus_4(depth):
+    with pytest.raises(ValueError, match=rf"depth must be 6n \+ 4 .*, got {depth}$"):
+        densenet_bc(depth)
+
+
+def test_sizes_that_leave_nothing_are_refused():
+    with pytest.raises(ValueError, match="image_size must be >= 16, got 15"):
+        cifar_seven_layer(image_size=15)
+    with pytest.raises(ValueError, match=r"width \* base_width / 64 must be >= 1, .*got width=4"):
+        resnext29(base_width=8, width=4)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.0, True, "0.3", float("nan")])

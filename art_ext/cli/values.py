@@ -37,12 +37,18 @@ DATA = (
 MODELS = (
     "cifar-resnet",
     "cifar-resnet20",
+    "cifar-seven-layer",
+    "densenet-bc",
+    "densenet121",
     "digits-cnn",
     "mnist-conv2",
     "mnist-lenet5",
     "mnist-smallcnn",
     "preactresnet18",
     "resnet18",
+    "resnet50",
+    "resnext29",
+    "vgg16",
     "wideresnet",
 )
 

@@ -11,14 +11,18 @@ measured in pixels.
 
 from __future__ import annotations
 
+from art_ext.models.activations import replace_activations
 from art_ext.models.cifar import cifar_resnet, cifar_resnet20
+from art_ext.models.dense import densenet121, densenet_bc
 from art_ext.models.factory import resolve_factory
 from art_ext.models.generators import ConditionalGenerator, Discriminator, load_generator
 from art_ext.models.joint import JointEnsemble, members
 from art_ext.models.layers import Normalize, normalized
 from art_ext.models.mnist import digits_cnn, mnist_lenet5, mnist_small_cnn, mnist_two_conv
+from art_ext.models.plain import cifar_seven_layer, vgg16
 from art_ext.models.remote import RemoteClassifier, drop_damaged_answers
-from art_ext.models.residual import preact_resnet18, resnet18, wide_resnet
+from art_ext.models.residual import preact_resnet18, resnet18, resnet50, wide_resnet
+from art_ext.models.resnext import resnext29
 from art_ext.models.sources import LoadedModel, ModelSource, load_model
 from art_ext.models.weights import load_weights, save_weights
 
@@ -32,6 +36,9 @@ __all__ = [
     "RemoteClassifier",
     "cifar_resnet",
     "cifar_resnet20",
+    "cifar_seven_layer",
+    "densenet121",
+    "densenet_bc",
     "digits_cnn",
     "drop_damaged_answers",
     "load_generator",
@@ -43,8 +50,12 @@ __all__ = [
     "mnist_two_conv",
     "normalized",
     "preact_resnet18",
+    "replace_activations",
     "resnet18",
+    "resnet50",
+    "resnext29",
     "resolve_factory",
     "save_weights",
+    "vgg16",
     "wide_resnet",
 ]

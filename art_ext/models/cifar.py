@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -31,11 +30,12 @@ class _ResidualBlock(nn.Module):
             nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
             nn.BatchNorm2d(outputs),
         )
+        self.activation = nn.ReLU()
         self.stride = stride
         self.new_channels = outputs - inputs
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.main(x) + self._shortcut(x))
+        return self.activation(self.main(x) + self._shortcut(x))
 
     def _shortcut(self, x: Tensor) -> Tensor:
         """Keep every stride-th pixel and add channels of zeros.
@@ -88,8 +88,9 @@ def cifar_resnet(
 def cifar_resnet20(
     mean: float | Sequence[float] = IMAGENET_MEAN, std: float | Sequence[float] = IMAGENET_STD
 ) -> nn.Sequential:
-    """Return an untrained ResNet-20 (269,722 parameters). See :func:`cifar_resnet` for the
-    arguments.
+    """Return an untrained ResNet-20 with option-A shortcuts: 269,722 parameters.
+
+    See :func:`cifar_resnet`.
 
     Args:
         mean: subtracted from the image before the first layer.

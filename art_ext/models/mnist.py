@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
 from art_ext.core.checks import check_flag, check_share
+from art_ext.models.activations import make_activation
 from art_ext.models.layers import normalized
 
 
-def digits_cnn() -> nn.Sequential:
+def digits_cnn(
+    activation: str = "relu", activation_args: Mapping[str, Any] | None = None
+) -> nn.Sequential:
     """Return an untrained network for scikit-learn's digits, (N, 1, 8, 8) in [0, 1] -> (N, 10).
 
     It has 21,546 parameters and serves demonstrations and tests. 15 epochs of Adam take seconds on
     a CPU and give about 98 %.
+
+    Args:
+        activation: name of the activation in all places, of the names of
+            :func:`replace_activations`.
+        activation_args: arguments of the activation, such as ``{"negative_slope": 0.1}``. Default:
+            PyTorch's.
+
+    Raises:
+        ValueError: for an unknown activation or argument of it.
     """
+    make = make_activation(activation, activation_args)
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
-        nn.ReLU(),
+        make(),
         nn.Conv2d(16, 32, 3, padding=1),
-        nn.ReLU(),
+        make(),
         nn.MaxPool2d(2),
         nn.Flatten(),
         nn.Linear(32 * 4 * 4, 32),
-        nn.ReLU(),
+        make(),
         nn.Linear(32, 10),
     )
 
@@ -34,6 +48,8 @@ def mnist_two_conv(
     hidden: Sequence[int] = (100,),
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
+    activation: str = "relu",
+    activation_args: Mapping[str, Any] | None = None,
 ) -> nn.Sequential:
     """Return the network of "Fast is better than free" and of Wong and Kolter, untrained.
 
@@ -46,21 +62,27 @@ def mnist_two_conv(
         hidden: widths of the fully connected layers before the last one.
         mean: subtracted from the image before the first layer.
         std: divisor of the image, after the mean.
+        activation: name of the activation in all places, of the names of
+            :func:`replace_activations`.
+        activation_args: arguments of the activation, such as ``{"negative_slope": 0.1}``. Default:
+            PyTorch's.
 
     Raises:
-        ValueError: if channels does not hold two numbers.
+        ValueError: if channels does not hold two numbers, or for an unknown activation or argument
+            of it.
     """
+    make = make_activation(activation, activation_args)
     if len(channels) != 2:
         raise ValueError(f"channels must hold the outputs of the two convolutions, got {channels}")
     layers: list[nn.Module] = []
     inputs = 1
     for outputs in channels:
-        layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.ReLU()]
+        layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), make()]
         inputs = outputs
     layers.append(nn.Flatten())
     width = inputs * 7 * 7
     for units in hidden:
-        layers += [nn.Linear(width, units), nn.ReLU()]
+        layers += [nn.Linear(width, units), make()]
         width = units
     return normalized([*layers, nn.Linear(width, 10)], mean, std)
 
@@ -70,6 +92,8 @@ def mnist_small_cnn(
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
     dropout: float = 0.0,
+    activation: str = "relu",
+    activation_args: Mapping[str, Any] | None = None,
 ) -> nn.Sequential:
     """Return Carlini and Wagner's MNIST network, untrained.
 
@@ -85,11 +109,16 @@ def mnist_small_cnn(
         dropout: fraction of the first 200 units that is dropped in training, 0.5 in the authors'
             programs. It has no weights, changes no name in the state dict, and has no effect in
             eval mode.
+        activation: name of the activation in all places, of the names of
+            :func:`replace_activations`.
+        activation_args: arguments of the activation, such as ``{"negative_slope": 0.1}``. Default:
+            PyTorch's.
 
     Raises:
-        ValueError: if batch_norm is not a bool (the text "false" would count as true), or dropout
-            is not in [0, 1).
+        ValueError: if batch_norm is not a bool (the text "false" would count as true), dropout is
+            not in [0, 1), or for an unknown activation or argument of it.
     """
+    make = make_activation(activation, activation_args)
     check_flag("batch_norm", batch_norm)
     check_share("dropout", dropout)
     layers: list[nn.Module] = []
@@ -98,24 +127,27 @@ def mnist_small_cnn(
         layers.append(nn.Conv2d(inputs, outputs, 3))
         if batch_norm:
             layers.append(nn.BatchNorm2d(outputs))
-        layers.append(nn.ReLU())
+        layers.append(make())
         if place in (1, 3):
             layers.append(nn.MaxPool2d(2))
         inputs = outputs
-    hidden = nn.Sequential(nn.ReLU(), nn.Dropout(dropout)) if dropout else nn.ReLU()
+    hidden = nn.Sequential(make(), nn.Dropout(dropout)) if dropout else make()
     layers += [
         nn.Flatten(),
         nn.Linear(64 * 4 * 4, 200),
         hidden,
         nn.Linear(200, 200),
-        nn.ReLU(),
+        make(),
         nn.Linear(200, 10),
     ]
     return normalized(layers, mean, std)
 
 
 def mnist_lenet5(
-    mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+    activation: str = "relu",
+    activation_args: Mapping[str, Any] | None = None,
 ) -> nn.Sequential:
     """Return AdverTorch's "LeNet-5" (after Madry et al.), untrained.
 
@@ -125,12 +157,18 @@ def mnist_lenet5(
     Args:
         mean: subtracted from the image before the first layer.
         std: divisor of the image, after the mean.
+        activation: name of the activation in all places, of the names of
+            :func:`replace_activations`.
+        activation_args: arguments of the activation, such as ``{"negative_slope": 0.1}``. Default:
+            PyTorch's.
+
+    Raises:
+        ValueError: for an unknown activation or argument of it.
     """
+    make = make_activation(activation, activation_args)
     layers: list[nn.Module] = []
     for inputs, outputs in ((1, 32), (32, 64)):
-        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), make(), nn.MaxPool2d(2)]
     return normalized(
-        [*layers, nn.Flatten(), nn.Linear(64 * 7 * 7, 200), nn.ReLU(), nn.Linear(200, 10)],
-        mean,
-        std,
+        [*layers, nn.Flatten(), nn.Linear(64 * 7 * 7, 200), make(), nn.Linear(200, 10)], mean, std
     )

@@ -1,4 +1,4 @@
-"""Residual networks for CIFAR-sized images, (N, 3, 32, 32) in [0, 1] -> (N, num_classes) logits.
+"""Residual networks for CIFAR-sized images, (N, 3, H, W) in [0, 1] -> (N, num_classes) logits.
 
 The layers have the names of RobustBench's ``ResNet``, ``PreActResNet`` and ``WideResNet``, so that
 a state dict loads in both directions. With the activation f and a batch normalisation BN, a block
@@ -21,24 +21,20 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
 from art_ext.core.checks import check_flag
-from art_ext.models.layers import Normalize
-
-CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
-CIFAR10_STD = (0.2471, 0.2435, 0.2616)
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {  # with PyTorch's default parameters
-    "gelu": nn.GELU,
-    "leaky_relu": nn.LeakyReLU,
-    "relu": nn.ReLU,
-    "selu": nn.SELU,
-    "silu": nn.SiLU,
-    "softplus": nn.Softplus,
-    "tanh": nn.Tanh,
-}
+from art_ext.models.activations import make_activation
+from art_ext.models.building import (
+    CIFAR10_MEAN,
+    CIFAR10_STD,
+    check_counts,
+    convolution,
+    head,
+    network,
+)
 
 Block = Callable[[int, int, int], nn.Module]  # from channels in, channels out and stride
 
@@ -49,6 +45,7 @@ def resnet18(
     std: float | Sequence[float] = CIFAR10_STD,
     width: int = 64,
     activation: str = "relu",
+    activation_args: Mapping[str, Any] | None = None,
 ) -> nn.Sequential:
     """Return an untrained ResNet-18 for small images: 11,173,962 parameters.
 
@@ -63,22 +60,67 @@ def resnet18(
             [0, 1] image.
         std: divisor of the image, after the mean. One number or three.
         width: channels of the first stage. The papers use 64.
-        activation: "relu", "gelu", "leaky_relu", "selu", "silu", "softplus" or "tanh", in all
-            places.
+        activation: name of the activation in all places, of the names of
+            :func:`replace_activations`.
+        activation_args: arguments of the activation, such as ``{"negative_slope": 0.1}``. Default:
+            PyTorch's.
 
     Raises:
-        ValueError: for any other activation, counts that are not integers >= 1, and as
-            :class:`Normalize`.
+        ValueError: for an unknown activation or argument of it, counts that are not integers >= 1,
+            and as :class:`Normalize`.
     """
-    _check_counts(num_classes=num_classes, width=width)
-    make_activation = _activation(activation)
-    return _network(
+    check_counts(num_classes=num_classes, width=width)
+    make = make_activation(activation, activation_args)
+    return network(
         {
-            "conv1": _convolution(3, width),
+            "conv1": convolution(3, width),
             "bn1": nn.BatchNorm2d(width),
-            "activation": make_activation(),
-            **_four_stages(partial(_ResidualBlock, activation=make_activation), width),
-            **_head("linear", 8 * width, num_classes),
+            "activation": make(),
+            **_four_stages(partial(_ResidualBlock, activation=make), width),
+            **head("linear", 8 * width, num_classes),
+        },
+        mean,
+        std,
+    )
+
+
+def resnet50(
+    num_classes: int = 10,
+    mean: float | Sequence[float] = CIFAR10_MEAN,
+    std: float | Sequence[float] = CIFAR10_STD,
+    width: int = 64,
+    activation: str = "relu",
+    activation_args: Mapping[str, Any] | None = None,
+) -> nn.Sequential:
+    """Return an untrained ResNet-50 for small images: 23,520,842 parameters.
+
+    Stem and head are those of :func:`resnet18`. The four stages have 3, 4, 6 and 3 bottleneck
+    blocks with 4, 8, 16 and 32 times width channels. The 3x3 convolution of a block has the stride.
+
+    Args:
+        num_classes: number of logits.
+        mean: subtracted from the image before the first layer. One number or three, in units of the
+            [0, 1] image.
+        std: divisor of the image, after the mean. One number or three.
+        width: channels of the first convolution. The paper uses 64.
+        activation: name of the activation in all places, of the names of
+            :func:`replace_activations`.
+        activation_args: arguments of the activation, such as ``{"negative_slope": 0.1}``. Default:
+            PyTorch's.
+
+    Raises:
+        ValueError: as :func:`resnet18`.
+    """
+    check_counts(num_classes=num_classes, width=width)
+    make = make_activation(activation, activation_args)
+    block = partial(_BottleneckBlock, activation=make)
+    return network(
+        {
+            "conv1": convolution(3, width),
+            "bn1": nn.BatchNorm2d(width),
+            "activation": make(),
+            **_four_stages(block, width, (3, 4, 6, 3), _BottleneckBlock.expansion),
+            **head("linear", 8 * width * _BottleneckBlock.expansion, num_classes),
         },
         mean,
         std,
@@ -93,6 +135,7 @@ def preact_resnet18(
     activation: str = "relu",
     final_norm: bool = True,
     shared_preactivation: bool = True,
+    activation_args: Mapping[str, Any] | None = None,
 ) -> nn.Sequential:
     """Return an untrained pre-activation ResNet-18: 11,172,170 parameters.
 
@@ -113,26 +156,28 @@ def preact_resnet18(
             [0, 1] image.
         std: divisor of the image, after the mean. One number or three.
         width: channels of the first stage. The papers use 64. 16 has a sixteenth of the parameters.
-        activation: "relu", "gelu", "leaky_relu", "selu", "silu", "softplus" or "tanh", in all
-            places.
+        activation: name of the activation in all places, of the names of
+            :func:`replace_activations`.
         final_norm: BatchNorm and activation between the last block and the average (RobustBench:
             ``bn_before_fc``).
         shared_preactivation: True: a shortcut with a convolution takes the block's activated input,
             as the residual branch does. False: it takes the raw input (RobustBench:
             ``out_shortcut``). The state dict does not show the difference.
+        activation_args: arguments of the activation, such as ``{"negative_slope": 0.1}``. Default:
+            PyTorch's.
 
     Raises:
         ValueError: as :func:`resnet18`, and if a switch is not a bool.
     """
-    _check_counts(num_classes=num_classes, width=width)
+    check_counts(num_classes=num_classes, width=width)
     check_flag("final_norm", final_norm)
     check_flag("shared_preactivation", shared_preactivation)
-    make_activation = _activation(activation)
-    block = partial(_PreActivationBlock, activation=make_activation, shared=shared_preactivation)
-    layers: dict[str, nn.Module] = {"conv1": _convolution(3, width), **_four_stages(block, width)}
+    make = make_activation(activation, activation_args)
+    block = partial(_PreActivationBlock, activation=make, shared=shared_preactivation)
+    layers: dict[str, nn.Module] = {"conv1": convolution(3, width), **_four_stages(block, width)}
     if final_norm:
-        layers.update(bn=nn.BatchNorm2d(8 * width), activation=make_activation())
-    return _network({**layers, **_head("linear", 8 * width, num_classes)}, mean, std)
+        layers.update(bn=nn.BatchNorm2d(8 * width), activation=make())
+    return network({**layers, **head("linear", 8 * width, num_classes)}, mean, std)
 
 
 def wide_resnet(
@@ -143,6 +188,7 @@ def wide_resnet(
     std: float | Sequence[float] = CIFAR10_STD,
     dropout: float = 0.0,
     activation: str = "relu",
+    activation_args: Mapping[str, Any] | None = None,
 ) -> nn.Sequential:
     """Return an untrained WRN-depth-widen_factor.
 
@@ -163,20 +209,22 @@ def wide_resnet(
         std: divisor of the image, after the mean. One number or three.
         dropout: probability, in [0, 1), that a unit between the two convolutions of a block is
             dropped in training.
-        activation: "relu", "gelu", "leaky_relu", "selu", "silu", "softplus" or "tanh", in all
-            places.
+        activation: name of the activation in all places, of the names of
+            :func:`replace_activations`.
+        activation_args: arguments of the activation, such as ``{"negative_slope": 0.1}``. Default:
+            PyTorch's.
 
     Raises:
         ValueError: for another depth or dropout, and as :func:`resnet18`.
     """
-    _check_counts(depth=depth, widen_factor=widen_factor, num_classes=num_classes)
+    check_counts(depth=depth, widen_factor=widen_factor, num_classes=num_classes)
     if depth < 10 or (depth - 4) % 6:
         raise ValueError(f"depth must be 6n + 4 with n >= 1 (10, 16, 22, 28, 34, ...), got {depth}")
     if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise ValueError(f"dropout must be a number in [0, 1), got {dropout!r}")
-    make_activation = _activation(activation)
-    block = partial(_WideBlock, activation=make_activation, dropout=dropout)
-    layers: dict[str, nn.Module] = {"conv1": _convolution(3, 16)}
+    make = make_activation(activation, activation_args)
+    block = partial(_WideBlock, activation=make, dropout=dropout)
+    layers: dict[str, nn.Module] = {"conv1": convolution(3, 16)}
     inputs = 16
     for place, outputs in enumerate(
         (16 * widen_factor, 32 * widen_factor, 64 * widen_factor), start=1
@@ -186,8 +234,8 @@ def wide_resnet(
         )
         layers[f"block{place}"] = nn.Sequential(OrderedDict(layer=stage))
         inputs = outputs
-    layers.update(bn1=nn.BatchNorm2d(inputs), activation=make_activation())
-    return _network({**layers, **_head("fc", inputs, num_classes)}, mean, std)
+    layers.update(bn1=nn.BatchNorm2d(inputs), activation=make())
+    return network({**layers, **head("fc", inputs, num_classes)}, mean, std)
 
 
 # --- blocks: the attributes with weights are named as in the published checkpoints
@@ -202,20 +250,52 @@ class _ResidualBlock(nn.Module):
         self, inputs: int, outputs: int, stride: int, activation: Callable[[], nn.Module]
     ) -> None:
         super().__init__()
-        self.conv1 = _convolution(inputs, outputs, stride=stride)
+        self.conv1 = convolution(inputs, outputs, stride=stride)
         self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = _convolution(outputs, outputs)
+        self.conv2 = convolution(outputs, outputs)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.activation = activation()
-        self.shortcut = nn.Sequential()
-        if stride != 1 or inputs != outputs:
-            self.shortcut.extend(
-                [_convolution(inputs, outputs, kernel=1, stride=stride), nn.BatchNorm2d(outputs)]
-            )
+        self.shortcut = _projection(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.activation(self.bn1(self.conv1(x)))
         return self.activation(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+class _BottleneckBlock(nn.Module):
+    """Convolutions of 1x1, 3x3 and 1x1, each with BatchNorm, and the shortcut added before the
+    last activation.
+    """
+
+    expansion = 4
+
+    def __init__(
+        self, inputs: int, inner: int, stride: int, activation: Callable[[], nn.Module]
+    ) -> None:
+        super().__init__()
+        outputs = self.expansion * inner
+        self.conv1 = convolution(inputs, inner, kernel=1)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = convolution(inner, inner, stride=stride)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = convolution(inner, outputs, kernel=1)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.activation = activation()
+        self.shortcut = _projection(inputs, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.activation(self.bn1(self.conv1(x)))
+        out = self.activation(self.bn2(self.conv2(out)))
+        return self.activation(self.bn3(self.conv3(out)) + self.shortcut(x))
+
+
+def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    """Return a shortcut: a 1x1 convolution with BatchNorm, empty where the shape stays."""
+    if stride == 1 and inputs == outputs:
+        return nn.Sequential()
+    return nn.Sequential(
+        convolution(inputs, outputs, kernel=1, stride=stride), nn.BatchNorm2d(outputs)
+    )
 
 
 class _PreActivatedBranch(nn.Module):
@@ -231,9 +311,9 @@ class _PreActivatedBranch(nn.Module):
     ) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(inputs)
-        self.conv1 = _convolution(inputs, outputs, stride=stride)
+        self.conv1 = convolution(inputs, outputs, stride=stride)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.conv2 = _convolution(outputs, outputs)
+        self.conv2 = convolution(outputs, outputs)
         self.activation = activation()
         self.dropout = nn.Dropout(dropout)
 
@@ -261,7 +341,7 @@ class _PreActivationBlock(_PreActivatedBranch):
         self.shared = shared
         self.shortcut = nn.Sequential()
         if stride != 1 or inputs != outputs:
-            self.shortcut.append(_convolution(inputs, outputs, kernel=1, stride=stride))
+            self.shortcut.append(convolution(inputs, outputs, kernel=1, stride=stride))
 
     def _shortcut(self, x: Tensor, activated: Tensor) -> Tensor:
         # an identity stays one: the sum of the branches is never activated on its way through a
@@ -284,76 +364,38 @@ class _WideBlock(_PreActivatedBranch):
         # a stride never comes without: stages 2 and 3 double their channels
         widens = inputs != outputs
         self.convShortcut = (
-            _convolution(inputs, outputs, kernel=1, stride=stride) if widens else None
+            convolution(inputs, outputs, kernel=1, stride=stride) if widens else None
         )
 
     def _shortcut(self, x: Tensor, activated: Tensor) -> Tensor:
         return x if self.convShortcut is None else self.convShortcut(activated)
 
 
-# --- parts
+# --- stages
 
 
-def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
-    """Return a convolution without bias that keeps the image's size up to the stride.
+def _stage(
+    block: Block, inputs: int, outputs: int, stride: int, blocks: int, expansion: int = 1
+) -> nn.Sequential:
+    """Return blocks of which the first changes the shape.
 
-    BatchNorm makes a bias redundant.
+    A block gives expansion times as many channels as it is asked for.
     """
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
-
-
-def _stage(block: Block, inputs: int, outputs: int, stride: int, blocks: int) -> nn.Sequential:
-    """Return blocks of which the first changes the shape."""
     return nn.Sequential(
-        block(inputs, outputs, stride), *(block(outputs, outputs, 1) for _ in range(blocks - 1))
+        block(inputs, outputs, stride),
+        *(block(outputs * expansion, outputs, 1) for _ in range(blocks - 1)),
     )
 
 
-def _four_stages(block: Block, width: int) -> dict[str, nn.Module]:
-    """Return the stages of an 18-layer network, from (N, width, 32, 32) to (N, 8 width, 4, 4)."""
-    stages: dict[str, nn.Module] = {"layer1": _stage(block, width, width, stride=1, blocks=2)}
-    for place in (2, 3, 4):
+def _four_stages(
+    block: Block, width: int, blocks: Sequence[int] = (2, 2, 2, 2), expansion: int = 1
+) -> dict[str, nn.Module]:
+    """Return four stages, from (N, width, H, W) to (N, 8 width expansion, H / 8, W / 8)."""
+    stages: dict[str, nn.Module] = {}
+    inputs = width
+    for place, count in enumerate(blocks, start=1):
         outputs = width * 2 ** (place - 1)
-        stages[f"layer{place}"] = _stage(block, outputs // 2, outputs, stride=2, blocks=2)
+        stride = 1 if place == 1 else 2
+        stages[f"layer{place}"] = _stage(block, inputs, outputs, stride, count, expansion)
+        inputs = outputs * expansion
     return stages
-
-
-def _head(name: str, inputs: int, num_classes: int) -> dict[str, nn.Module]:
-    """Return the global average and the linear layer, whose name depends on the architecture."""
-    return {
-        "pool": nn.AdaptiveAvgPool2d(1),
-        "flatten": nn.Flatten(),
-        name: nn.Linear(inputs, num_classes),
-    }
-
-
-def _network(
-    layers: Mapping[str, nn.Module], mean: float | Sequence[float], std: float | Sequence[float]
-) -> nn.Sequential:
-    """Put a normalisation in front and draw He et al.'s initial weights.
-
-    Their variance is 2 / (kernel area * channels out). The linear layer keeps PyTorch's weights and
-    starts without bias, as in Zagoruyko and Komodakis' code. RobustBench does the same in its
-    WideResNet only.
-    """
-    network = nn.Sequential(OrderedDict(normalize=Normalize(mean, std), **layers))
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(layer, nn.Linear):
-            nn.init.zeros_(layer.bias)
-    return network
-
-
-def _activation(name: str) -> Callable[[], nn.Module]:
-    """Return the constructor of an activation by its name."""
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
-    return ACTIVATIONS[name]
-
-
-def _check_counts(**counts: object) -> None:
-    """Raise ValueError unless all counts are positive integers, not bools and not text."""
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} must be an integer >= 1, got {count!r}")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from art_ext.configuration.parsing import parse_numbers
 from art_ext.core.checks import nearest
+from art_ext.models.building import CIFAR10_MEAN, CIFAR10_STD
 from art_ext.models.cifar import IMAGENET_MEAN, IMAGENET_STD
-from art_ext.models.residual import CIFAR10_MEAN, CIFAR10_STD
 
 
 @dataclass(frozen=True)
