@@ -379,7 +379,7 @@ def _stage(
 ) -> nn.Sequential:
     """Return blocks of which the first changes the shape.
 
-    A block gives expansion times as many channels as it is asked for.
+    A block has outputs times expansion channels out.
     """
     return nn.Sequential(
         block(inputs, outputs, stride),
