@@ -58,8 +58,8 @@ class _Run(DataOptions):
     recipe: str = option(
         MISSING,
         "Training method: natural, pgd, trades, fast, fast-trades, free, grad-align, fast-plus,"
-        " cat, atcd, backward-smoothing, war, distillation, rce, mmlda, mmc or adp, or"
-        " FILE.py:CLASS, one of your own (art-ext recipes lists all). Needed, here, in the"
+        " yopo, yopo-trades, cat, atcd, backward-smoothing, war, distillation, rce, mmlda, mmc or"
+        " adp, or FILE.py:CLASS, one of your own (art-ext recipes lists all). Needed, here, in the"
         " configuration file or by a preset.",
     )
     craft: str | None = option(
