@@ -38,10 +38,14 @@ def trace_charts(group: Group, where: str) -> list[Chart]:
         return []
     run = group[0][0].run
     cascade = any(in_cascade(one.run) for one, _ in group)
-    measured = [curve for curve in found if curve.distance is not None and curve.largest]
+    measured = [
+        (curve, curve.distance)
+        for curve in found
+        if curve.largest and curve.distance is not None and np.isfinite(curve.distance).any()
+    ]
     names = _names(found)
     charts = [_robust(found, names, f"Robust accuracy against queries{where}", cascade)]
-    if any(np.isfinite(curve.distance).any() for curve in measured if curve.distance is not None):
+    if measured:
         title = f"Boundary distance against queries{where}"
         charts.append(_distance(measured, names, title, NORMS[run["settings"]["norm"]]))
     return charts
@@ -89,20 +93,18 @@ def _robust(found: Sequence[TraceCurve], names: Names, title: str, cascade: bool
     return _chart(title, "robust accuracy (%)", scale, drawn, stops, (heads, lines), caption)
 
 
-def _distance(found: Sequence[TraceCurve], names: Names, title: str, norm: str) -> Chart:
-    values = [curve for curve in found if curve.distance is not None]
-    first, last = (
-        int(limit(curve.marks[place] for curve in values)) for limit, place in ((min, 0), (max, -1))
-    )
-    largest = max(
-        float(np.nanmax(curve.distance)) for curve in values if curve.distance is not None
-    )
+def _distance(
+    found: Sequence[tuple[TraceCurve, np.ndarray]], names: Names, title: str, norm: str
+) -> Chart:
+    first = int(min(curve.marks[0] for curve, _ in found))
+    last = int(max(curve.marks[-1] for curve, _ in found))
+    largest = max(float(np.nanmax(distance)) for _, distance in found)
     scale = svg.Scale(first if first < last else last / 2, float(last), True, 1.1 * largest or 1.0)
-    stops = np.unique(np.concatenate([curve.marks for curve in values]))
+    stops = np.unique(np.concatenate([curve.marks for curve, _ in found]))
     drawn = []
-    for curve in values:
-        known = np.isfinite(curve.distance)
-        x, y = curve.marks[known], curve.distance[known]
+    for curve, distance in found:
+        known = np.isfinite(distance)
+        x, y = curve.marks[known], distance[known]
         places = np.searchsorted(x, stops[stops <= x[-1]], side="right").clip(1) - 1
         steps = svg.Steps(
             curve.model,
@@ -126,7 +128,7 @@ def _distance(found: Sequence[TraceCurve], names: Names, title: str, norm: str) 
         " out."
     )
     heads = ("Model", "Attack", "Queries", "ADBD", "Left out")
-    lines = [line for curve in values for line in _distance_numbers(curve)]
+    lines = [line for pair in found for line in _distance_numbers(*pair)]
     return _chart(
         title,
         "ADBD",
@@ -222,7 +224,7 @@ def _robust_numbers(curve: TraceCurve) -> Iterable[tuple[str, ...]]:
         )
 
 
-def _distance_numbers(curve: TraceCurve) -> Iterable[tuple[str, ...]]:
-    distances = () if curve.distance is None else curve.distance.tolist()
-    for mark, mean, missing in zip(curve.marks.tolist(), distances, curve.left_out, strict=True):
+def _distance_numbers(curve: TraceCurve, distance: np.ndarray) -> Iterable[tuple[str, ...]]:
+    means = distance.tolist()
+    for mark, mean, missing in zip(curve.marks.tolist(), means, curve.left_out, strict=True):
         yield curve.model, curve.attack, f"{mark:,}", number(mean, 4), f"{missing:,}"
