@@ -120,7 +120,7 @@ class OrderedBatches:
             self._samples, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         )
         parts = order.split(self._part)[skip : self.count(processes)]
-        if self.extra is None:
+        if self.extra is None or not parts:  # a run may resume after the last batch
             return parts
         rows = self.extra.rows
         before = (epoch * len(self) + skip) * rows

@@ -114,6 +114,7 @@ class TestMinibatches:
         assert [int((one >= 20).sum()) for one in order] == [2, 2, 2, 1]
         later = batches.order(1, 2, 1)
         assert all(map(torch.equal, later, batches.order(1, 0, 1)[2:]))
+        assert len(batches.order(1, 4, 1)) == 0
         whole = batches.batch(torch.zeros(8), torch.zeros(8), order[0], order[0])
         assert whole.weights is not None
         assert whole.weights.tolist() == [1.0] * 6 + [0.5] * 2
