@@ -10,6 +10,7 @@ Run with ``python -m art_ext.benchmarks.claims NAME``:
 * ``width``: Table 5.1 and Figure 5.4. Stability and local Lipschitz constants at two widths and a
   fixed lambda.
 * ``gap``: Theorems 2.4.4 and 2.4.8. Smallest Frank-Wolfe gap against the number of steps.
+* ``cost``: time of ``hessian_eigenvalue`` over that of its bare Hessian-vector products.
 
 ``+-`` is the half width of a 95 % interval of the mean (Student's t over the seeds).
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,11 +28,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from art_ext.benchmarks.common import print_versions, seeded
+from art_ext.benchmarks.common import print_versions, seeded, spread
 from art_ext.core.attacks import frank_wolfe, frank_wolfe_black_box, pgd
 from art_ext.core.metrics import (
     clean_accuracy,
+    hessian_eigenvalue,
     local_lipschitz,
     perturbation_stability,
     robust_accuracy,
@@ -103,15 +107,15 @@ SETTINGS = {
 def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=COMMANDS)
+    parser.add_argument("name", choices=(*COMMANDS, *ALONE))
     parser.add_argument("--data", choices=SETTINGS, default="digits")
     parser.add_argument("--eps", type=float, help="another radius than that of the data")
     parser.add_argument("--epochs", type=int, help="another length than that of the data")
     parser.add_argument("--seeds", default="0,1,2")
     arguments = parser.parse_args()
     print_versions()
-    if arguments.name == "gap":
-        print_gaps()
+    if arguments.name in ALONE:
+        ALONE[arguments.name]()
         return
     setting = SETTINGS[arguments.data]
     eps = setting.eps if arguments.eps is None else arguments.eps
@@ -445,13 +449,49 @@ def fitted(counts: Sequence[int], gaps: Sequence[float]) -> tuple[float, float]:
     return float(fit.slope), float(fit.stderr * stats.t.ppf(0.975, len(counts) - 2))
 
 
+# --- cost of the Hessian ---
+
+
+def print_cost() -> None:
+    """Print ratios of times, from runs that alternate."""
+    print_head("network", "products", "ratio: median and range", "ratio of the fastest")
+    for name, network, shape in (
+        ("mnist_two_conv", mnist_two_conv, (1, 28, 28)),
+        ("digits_cnn", digits_cnn, (1, 8, 8)),
+    ):
+        model = seeded(network, 0).eval().requires_grad_(False)
+        x = torch.rand(128, *shape, generator=torch.Generator().manual_seed(0))
+        y = torch.arange(128) % 10
+        bare = []
+        ours = []
+        for _ in range(12):
+            start = time.process_time()
+            bare_products(model, x, y, 30)
+            middle = time.process_time()
+            hessian_eigenvalue(model, x, y, num_iterations=30)
+            bare.append(middle - start)
+            ours.append(time.process_time() - middle)
+        # the first run warms up
+        ratios = [one / other for one, other in zip(ours[1:], bare[1:], strict=True)]
+        print_row(name, 30, spread(ratios, 2), f"{min(ours) / min(bare):.2f}")
+
+
+def bare_products(model: nn.Module, x: Tensor, y: Tensor, count: int) -> None:
+    """Run the products of a Hessian with fixed vectors."""
+    leaf = x.clone().requires_grad_(True)
+    loss = functional.cross_entropy(model(leaf), y, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, leaf, create_graph=True)
+    for _ in range(count):
+        torch.autograd.grad(gradient, leaf, x, retain_graph=True)
+
+
 COMMANDS: dict[str, Callable[[Trial], None]] = {
     "increment": print_increments,
     "curvature": print_curvature,
     "shift": print_shift,
     "width": print_widths,
-    "gap": lambda trial: print_gaps(),
 }
+ALONE: dict[str, Callable[[], None]] = {"gap": print_gaps, "cost": print_cost}
 
 if __name__ == "__main__":
     main()

@@ -195,11 +195,11 @@ def extreme_eigenvalue(
     alphas: list[Tensor] = []
     betas: list[Tensor] = []
     for _ in range(num_iterations):
-        w = product(v) - beta.unsqueeze(1) * before
-        alpha = (w * v).sum(dim=1)
+        w = product(v).addcmul(beta.unsqueeze(1), before, value=-1)
+        alpha = torch.linalg.vecdot(w, v)
         if alphas:  # a row whose space is exhausted repeats a value that lies in its spectrum
             alpha = torch.where(beta == 0, alphas[0], alpha)
-        w = w - alpha.unsqueeze(1) * v
+        w = w.addcmul(alpha.unsqueeze(1), v, value=-1)
         beta = torch.linalg.vector_norm(w, dim=1)
         scale = torch.maximum(scale, alpha.abs() + beta)
         beta = torch.where(beta > tiny * scale, beta, 0.0)
