@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from art_ext.benchmarks.strength_runs import Case, Run
+from art_ext.benchmarks.strength_runs import Case, Run, Stage
 from art_ext.core.checks import listed
 
 NORMS = {"linf": "L-inf", "l2": "L2", "l1": "L1"}
@@ -82,11 +82,8 @@ def stages_table(runs: Runs) -> str:
     rows = []
     for case in _cases(runs):
         own = _of(runs, case)
-        found = {name: [0, 0.0] for name in stages}
-        for stage in (stage for run in own for stage in run.stages):
-            found[stage.name][0] += len(stage.fell)
-            found[stage.name][1] += stage.seconds
-        cells = [f"{fell:.0f} ({seconds:.1f} s)" for fell, seconds in found.values()]
+        found = [stage for run in own for stage in run.stages]
+        cells = [_cell([stage for stage in found if stage.name == name]) for name in stages]
         left = sum(run.n - len(run.fell) for run in own)
         rows.append([*_named(case, own), *cells, str(left), f"{sum(r.seconds for r in own):.1f}"])
     by = next(iter(runs.values())).by
@@ -113,6 +110,14 @@ def members_table(runs: Runs) -> str:
     header = [part for name in members for part in (name, f"only {name}")]
     by = next(iter(runs.values())).by
     return f"Each member of {by} on all images:\n\n{_table([*NAMED, *header], rows)}"
+
+
+def _cell(stages: Sequence[Stage]) -> str:
+    """Return the images that fall at a stage, and its seconds. Empty where it did not run."""
+    if not stages:
+        return ""
+    seconds = sum(stage.seconds for stage in stages)
+    return f"{sum(len(stage.fell) for stage in stages)} ({seconds:.1f} s)"
 
 
 NAMED = ("network", "norm, eps", "images x seeds", "clean")

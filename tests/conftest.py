@@ -65,6 +65,17 @@ def detectors_as_before() -> Iterator[None]:
         detectors.unregister(name)
 
 
+@pytest.fixture
+def recipes_as_before() -> Iterator[None]:
+    """Recipes that a test loads from files are forgotten after it."""
+    from art_ext.training import RECIPES
+
+    known = dict(RECIPES)
+    yield
+    RECIPES.clear()
+    RECIPES.update(known)
+
+
 @pytest.fixture(scope="session")
 def digits() -> tuple[Tensor, Tensor]:
     """Forty test digits (40, 1, 8, 8) in [0, 1] and their classes."""

@@ -335,7 +335,7 @@ class Mine(Natural):
 """
 
 
-@pytest.mark.usefixtures("no_report")
+@pytest.mark.usefixtures("no_report", "recipes_as_before")
 @pytest.mark.parametrize("normalize", ["none", "0.5;0.25"])
 def test_the_folder_of_a_training(
     normalize: str, command: list[object], place: Path, tmp_path: Path

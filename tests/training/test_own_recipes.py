@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -41,14 +41,11 @@ Samples = tuple[Tensor, Tensor]
 
 
 @pytest.fixture
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    known = dict(RECIPES)
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipes_as_before: None) -> Path:
     path = tmp_path / "own.py"
     path.write_text(FILE)
     monkeypatch.chdir(tmp_path)
-    yield path
-    RECIPES.clear()
-    RECIPES.update(known)
+    return path
 
 
 def test_a_recipe_of_a_file_takes_its_arguments(file: Path) -> None:

@@ -105,8 +105,10 @@ class GradientOracle(ScoreOracle):
             with torch.enable_grad():
                 # the model gets a copy of it, as part of the graph
                 leaf = part.detach().requires_grad_(True)
+                padded = self.passes.pad(leaf, owner)
                 with self._precision:
-                    output, lose = self._answer(leaf, owner, loss)
+                    answer = self._call(padded, fresh=len(padded) > len(owner))
+                    output, lose = self._read(answer, padded, owner, loss)
                 if self._reaches is not None and verify:
                     # before the second pass, which replaces the features that a loss may read
                     lose = _known(lose(output, owner))
@@ -163,8 +165,10 @@ class GradientOracle(ScoreOracle):
             start = place.stop
             with torch.enable_grad():
                 leaf = part.detach().requires_grad_(True)
+                padded = self.passes.pad(leaf, owner)
                 with self._precision:
-                    output, lose = self._answer(leaf, owner, losses)
+                    answer = self._call(padded, fresh=len(padded) > len(owner))
+                    output, lose = self._read(answer, padded, owner, losses)
                 found = lose(output, owner)
                 if not found.requires_grad:
                     raise self._no_gradient(output)

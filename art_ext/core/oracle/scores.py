@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -40,7 +40,8 @@ class ScoreOracle(LabelOracle):
                 "this attack needs scores: outputs='labels' serves hard-label attacks such as"
                 f" {advised('labels')} only"
             )
-        self._averages_losses = isinstance(model, Ensemble) and model.average == "losses"
+        averages = isinstance(model, Ensemble) and model.average == "losses"
+        self._members = cast(Ensemble, self.model) if averages else None
 
     def scores(self, rows: Tensor, index: Tensor) -> Tensor:
         """Return (R, K) outputs for rows (R, *S), for one query each."""
@@ -78,7 +79,9 @@ class ScoreOracle(LabelOracle):
         losses = []
         with torch.no_grad():
             for part, owner in self.passes.slices(rows, index):
-                output, lose = self._answer(part, owner, loss)
+                padded = self.passes.pad(part, owner)
+                answer = self._call(padded, fresh=len(padded) > len(owner))
+                output, lose = self._read(answer, padded, owner, loss)
                 if judge is not None:
                     judge(output, owner)
                 outputs.append(output)
@@ -113,20 +116,28 @@ class ScoreOracle(LabelOracle):
         binary = ((outputs == 0) | (outputs == 1)).all(dim=1)
         return binary & (outputs.sum(dim=1) == 1)
 
-    def _answer(self, rows: Tensor, owner: Tensor, loss: Loss) -> tuple[Tensor, Loss]:
-        """Return outputs for one slice of rows of the samples in owner (r,), and their loss.
+    @property
+    def _call(self) -> Callable[..., Any]:
+        """The model, or the members of an ensemble, to be called with one padded slice of rows.
+
+        The caller calls it by itself, so that no further frame lies between an attack and its
+        model.
+        """
+        return self.passes.model_call if self._members is None else self._member_scores
+
+    def _member_scores(self, rows: Tensor, *, fresh: bool) -> list[Tensor]:
+        """Return the logits of each member of an ensemble for one padded slice of rows."""
+        return cast(Ensemble, self._members).member_logits(rows)
+
+    def _read(self, answer: Any, rows: Tensor, owner: Tensor, loss: Loss) -> tuple[Tensor, Loss]:
+        """Return outputs from the answer for one padded slice, and the loss of them.
 
         The loss is the one given, or an average over the members of an ensemble.
         """
-        padded = self.passes.pad(rows, owner)
-        if not self._averages_losses:
-            outputs = self.passes.model_call(padded, fresh=len(padded) > len(owner))
-            return self.passes.read(outputs, padded, owner), loss
-        ensemble = cast(Ensemble, self.model)
-        members = [
-            self.passes.checked(logits, padded, len(owner))
-            for logits in ensemble.member_logits(padded)
-        ]
+        ensemble = self._members
+        if ensemble is None:
+            return self.passes.read(answer, rows, owner), loss
+        members = [self.passes.checked(logits, rows, len(owner)) for logits in answer]
 
         def average(_: Tensor, index: Tensor) -> Tensor:
             return ensemble.average_loss(members, index, loss)
