@@ -196,7 +196,8 @@ class FirstLayer:
         seen: list[GradientEdge] = []
 
         def see(output: Tensor) -> None:
-            if not seen:  # a module may be called again
+            # a module may be called again, and before that by a trial of the dtype, without a graph
+            if not seen and output.requires_grad:
                 # an edge, because the next layer may change the output in place
                 seen.append(get_gradient_edge(output))
 
