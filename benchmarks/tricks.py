@@ -88,6 +88,7 @@ TRICKS: dict[str, Trick] = {
     "GCC": of_run(gradient_centralisation="conv"),
     "Adam, 1e-3": of_run(optimizer="adam", learning_rate=1e-3),
     "AdamW, 1e-3": of_run(optimizer="adamw", learning_rate=1e-3),
+    "DLR in crafting": of_run(craft_loss="dlr"),
     "DLR in both losses": of_run(outer_loss="dlr", craft_loss="dlr"),
     "CW in both losses": of_run(outer_loss="cw", craft_loss="cw"),
     "mixture .5": Trick(recipe={"mixture": 0.5}),
