@@ -194,7 +194,7 @@ def test_a_summary_is_that_of_its_numbers() -> None:
     assert summary([2, None]).text(share=False) == "2"
     assert summary(["cpu", "cpu"]).text(share=False) == "cpu"
     assert summary([]).text(share=True) == "-"
-    shares = ("clean", "pgd20", "best.pgd100", "rays.robust_accuracy", "pgd.success_rate")
+    shares = ("clean", "PGD-20", "pgd20", "best.pgd100", "rays.robust_accuracy", "pgd.success_rate")
     assert all(map(is_share, shares))
     assert not any(map(is_share, ("minutes", "lambda", "rays.adbd", "pgd.mean_queries")))
 

@@ -34,7 +34,7 @@ def default_values(command: str, configs: Sequence[Any]) -> tuple[str, ...]:
 
 def is_share(name: str) -> bool:
     """Return True for the name of a fraction, which tables show in percent."""
-    return _SHARE.search(name) is not None
+    return _SHARE.search(name.lower().replace("-", "")) is not None
 
 
 def check_values(command: str, names: Sequence[str]) -> None:
