@@ -181,12 +181,15 @@ class FirstLayer:
             ball: the allowed perturbations.
             num_steps, length: number and length of the steps.
         """
-        for _ in range(num_steps):
-            leaf = ball.box.clamp(rows).detach().requires_grad_(True)
+        inside = ball.box.clamp(rows)
+        for step in range(num_steps):
+            leaf = inside.detach().requires_grad_(True)
             (gradient,) = torch.autograd.grad(self._alone(leaf), leaf, adjoint)
-            # by hand, because clamp has no slope on a face of the box in some versions of torch
-            gradient = torch.where(leaf == rows, self._finite(gradient), 0.0)
-            rows = ball.step(rows, gradient, length)
+            gradient = self._finite(gradient)
+            if step == 0:  # later points lie in the box
+                # by hand, because clamp has no slope on a face of the box in some versions of torch
+                gradient = torch.where(inside == rows, gradient, 0.0)
+            rows = inside = ball.step(rows, gradient, length)
         return rows.detach()
 
     def _pass(
