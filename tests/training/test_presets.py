@@ -20,6 +20,8 @@ from art_ext.training.runs import Configuration, resolve
 SGD = {"optimizer": "sgd", "momentum": 0.9}
 WIDE: dict[str, Any] = {"model": "wideresnet", "model_args": {"depth": "34", "widen_factor": "10"}}
 RAW = {**WIDE, "model_args": {**WIDE["model_args"], "mean": "0", "std": "1"}}
+LEAKY = {"activation": "leaky_relu", "activation_args": "{'negative_slope': 0.1}"}
+TENSORFLOW = {**WIDE, "model_args": {**WIDE["model_args"], **LEAKY}}
 EIGHT = 8 / 255
 PANG = {
     **SGD,
@@ -70,7 +72,7 @@ NUMBERS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "madry2018-cifar10": (
         {
             **SGD,
-            **WIDE,
+            **TENSORFLOW,
             "recipe": "pgd",
             "eps": EIGHT,
             "updates": 80_000,
@@ -98,7 +100,7 @@ NUMBERS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "shafahi2019-free8": (
         {
             **SGD,
-            **WIDE,
+            **TENSORFLOW,
             "recipe": "free",
             "eps": EIGHT,
             "updates": 80_000,
