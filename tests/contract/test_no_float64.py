@@ -85,6 +85,10 @@ METRICS = {
     "perturbation_stability": lambda net, x, y, chain, searched: metrics.perturbation_stability(
         net, x, chain.x_adv
     ),
+    "hessian_eigenvalue": lambda net, x, y, chain, searched: (
+        metrics.hessian_eigenvalue(net, x, y, num_iterations=5).mean
+    ),
+    "loss_increment": lambda net, x, y, chain, searched: metrics.loss_increment(net, x, x, y),
     "local_lipschitz": lambda net, x, y, chain, searched: (
         metrics.local_lipschitz(net, x, eps=0.1).mean
     ),
