@@ -29,6 +29,7 @@ from art_ext.benchmarks.common import print_versions, seconds, seeded, spread
 from art_ext.core.networks import frozen_eval
 from art_ext.models import mnist_two_conv, preact_resnet18
 from art_ext.training import Recipe, make_recipe, train
+from art_ext.training.first_layer import output_alone
 from art_ext.training.optimizers import make_optimizer
 from art_ext.training.options import TrainingOptions
 from art_ext.training.runs.defaults import takes_radius
@@ -146,10 +147,10 @@ def _first_layer_alone(model: nn.Module, x: Tensor, passes: Passes) -> None:
     layer = next(one for one in model.modules() if list(one.parameters(recurse=False)))
     for _ in range(passes.alone):
         leaf = x.detach().requires_grad_(True)
-        outputs = layer(leaf)
+        outputs = output_alone(functools.partial(model, leaf), layer)  # normalisation comes before
         torch.autograd.grad(outputs, leaf, torch.ones_like(outputs))
     for _ in range(passes.alone_trained):
-        outputs = layer(x)
+        outputs = output_alone(functools.partial(model, x), layer)
         torch.autograd.grad(outputs, list(layer.parameters()), torch.ones_like(outputs))
 
 
