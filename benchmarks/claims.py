@@ -240,10 +240,11 @@ def print_curvature(trial: Trial) -> None:
     points = ("clean", "uniform", "backward")
     print_head("activation", *(f"{point} points" for point in points), "clean %", "PGD-20 %")
     track = TrackHessian(trial.test.x[:256], trial.test.y[:256], trial.eps, points)
-    for name, network in {
+    networks: dict[str, Callable[[], nn.Module]] = {
         "ReLU": trial.setting.network,
         "Softplus": partial(softened, trial.setting.network),
-    }.items():
+    }
+    for name, network in networks.items():
         columns: list[list[float]] = []
         for seed in trial.seeds:
             recipe = FastTrades(eps=trial.eps, boxed_start=False)

@@ -85,8 +85,8 @@ def main(given: Sequence[str]) -> None:
             rows.setdefault(name, []).append(found)
     print(f"\nTRADES, {options.updates} updates, {len(held)} test digits, in %.\n")
     print("| training images | clean | PGD-20 |\n|---|---|---|")
-    for name, found in rows.items():
-        clean, robust = (spread(values, 1) for values in zip(*found, strict=True))
+    for name, pairs in rows.items():
+        clean, robust = (spread(values, 1) for values in zip(*pairs, strict=True))
         print(f"| {name} | {clean} | {robust} |")
 
 

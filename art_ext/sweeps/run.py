@@ -69,7 +69,7 @@ class Results:
         cells = []
         for number, cell in enumerate(sweep.cells):
             state = "finished" if self.values[number] is not None else "missing"
-            one = {
+            one: dict[str, Any] = {
                 "settings": {key: toml_value(value) for key, value in cell.settings.items()},
                 "folder": f"{CELLS}/{cell.folder.name}",
                 "state": "failed" if number in self.errors else state,

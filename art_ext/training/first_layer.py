@@ -86,7 +86,7 @@ class WeightGradients:
         known = [place for place, one in enumerate(self._sums) if one is not None]
         sums = [self._sums[place] for place in known]
         weights = [self.weights[place] for place in known]
-        loss: Tensor = _Sums.apply(value, sums, *weights)  # type: ignore[no-untyped-call]
+        loss: Tensor = _Sums.apply(value, sums, *weights)
         return loss
 
 
@@ -100,7 +100,7 @@ class _Sums(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         """Return the sums."""
         return None, None, *(scale * one for one in ctx.sums)
 
@@ -151,7 +151,8 @@ class FirstLayer:
         left_out = set() if own else {id(weight) for weight in self._own}
         weights = [weight for weight in self.sums.weights if id(weight) not in left_out]
         scale = self._loss_scale()
-        found, *gradients = torch.autograd.grad(scale * value, [edge, *weights], allow_unused=True)
+        places: Any = [edge, *weights]  # the stubs of PyTorch know lists of one kind only
+        found, *gradients = torch.autograd.grad(scale * value, places, allow_unused=True)
         self.sums.add(weights, [_unscaled(one, scale) for one in gradients])
         return value.detach(), self._finite(found)
 

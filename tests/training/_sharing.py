@@ -189,7 +189,7 @@ def whole(root: Path) -> None:
     go(root, "passes", data, "atcd", passes=25.3)
     go(root, "previous", data, "fast", arguments={"start": "previous"}, updates=20)
     go(root, "tricks", data, "pgd", epochs=4, **TRICKS)
-    more = {"extra_data": samples(31), "extra_share": 0.25, "extra_weight": 0.5}
+    more: dict[str, Any] = {"extra_data": samples(31), "extra_share": 0.25, "extra_weight": 0.5}
     go(root, "extra", data, "pgd", updates=20, **more)
     go(root, "left-out", samples(25), "natural", epochs=3)
     go(

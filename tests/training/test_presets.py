@@ -492,7 +492,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     generator = np.random.default_rng(0)
     shapes = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
     for name, shape in shapes.items():
-        parts = {}
+        parts: dict[str, Any] = {}
         for part, count in (("train", 24), ("test", 8)):
             parts[f"x_{part}"] = generator.random((count, *shape), dtype=np.float32)
             parts[f"y_{part}"] = np.arange(count) % 10

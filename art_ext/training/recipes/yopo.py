@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from art_ext.core.checks import check_choice, check_flag
@@ -105,7 +106,7 @@ class Yopo(BallRecipe):
             losses.append(loss)
             rows = first.ascend(rows, adjoint, ball, self.num_inner, length)
             first.train_alone(rows, adjoint)
-        return first.sums.as_loss(sum(losses) / self.num_outer)
+        return first.sums.as_loss(torch.stack(losses).mean())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
