@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t as student  # type: ignore[import-untyped]
+from scipy.stats import t as student
 from torch import nn
 
 from art_ext.benchmarks.common import print_versions, seeded

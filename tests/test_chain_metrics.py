@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 from torch import nn
 
 from art_ext.core.attacks import hmcam, pgd

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage  # type: ignore[import-untyped]  # SciPy has no types
+from scipy import ndimage  # SciPy has no types
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 from torch import nn

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import optimize  # type: ignore[import-untyped]
+from scipy import optimize
 from torch.nn import functional
 
 from art_ext.core.attacks import frank_wolfe

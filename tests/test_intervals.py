@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from art_ext.core.metrics import wilson
 from art_ext.core.metrics.intervals import paired_difference

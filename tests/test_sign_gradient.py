@@ -8,7 +8,7 @@ import math
 
 import pytest
 import torch
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 from torch.nn import functional
 
 from art_ext.core.attacks import ai_fgsm, fgsm, i_fgsm, m_pgd, mi_fgsm, pgd, sign_gradient

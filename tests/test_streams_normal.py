@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from art_ext.core.streams import global_streams_kept, normal, uniform, uniform_pairs
 from art_ext.training.environment import seed_streams

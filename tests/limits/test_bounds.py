@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from scipy.stats import norm  # type: ignore[import-untyped]
+from scipy.stats import norm
 
 from art_ext.core.limits import in_distribution_risk_bound, intrinsic_robustness_bound
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from scipy.stats import chi, norm  # type: ignore[import-untyped]
+from scipy.stats import chi, norm
 from torch import Tensor
 
 from art_ext.core.limits import (

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from scipy.stats import norm  # type: ignore[import-untyped]
+from scipy.stats import norm
 from torch import Tensor, nn
 
 from art_ext.core.limits import bounds_at_risk, draw_latents, intrinsic_robustness_bound, risk_on

@@ -312,7 +312,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     """
     n = only_a + only_b
     if n > EXACT:
-        from scipy.special import bdtr  # type: ignore[import-untyped]
+        from scipy.special import bdtr
 
         return min(1.0, 2 * float(bdtr(min(only_a, only_b), n, 0.5)))
     term = 1
