@@ -81,8 +81,8 @@ def main(given: Sequence[str]) -> None:
             f"all {len(digits)} labelled": (whole, None),
         }
         for name, (data, more) in cases.items():
-            found = measured(data, test, options.updates, seed, more)
-            rows.setdefault(name, []).append(found)
+            one = measured(data, test, options.updates, seed, more)
+            rows.setdefault(name, []).append(one)
     print(f"\nTRADES, {options.updates} updates, {len(held)} test digits, in %.\n")
     print("| training images | clean | PGD-20 |\n|---|---|---|")
     for name, pairs in rows.items():
