@@ -40,8 +40,8 @@ class SweepConfig:
     )
     config: Path | None = _option(
         None,
-        "TOML file with command, [base], [grid], [zip] and [table], or the name of an example that"
-        " ships. The command line wins over it.",
+        "TOML file with command and the tables base, grid, zip and table, or the name of an example"
+        " that ships. The command line wins over it.",
         metavar="FILE.toml",
     )
     rows: str | None = _table(
