@@ -235,7 +235,7 @@ class Odd(nn.Module):
         (convolutional, "3", "3"),
         (Odd, "scale", "scale"),
     ],
-    ids=str,
+    ids=["digits", "convolution", "convolution given", "child given", "odd given"],
 )
 @pytest.mark.parametrize("kind", [Yopo, YopoTrades])
 def test_the_first_layer_of_a_network(build, given, found, kind):
