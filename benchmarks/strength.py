@@ -36,7 +36,7 @@ from torch.nn import functional
 from art_ext.benchmarks.common import autoattack_stages, print_versions, right, stored_network
 from art_ext.benchmarks.strength_runs import CASES, CLEAN, Case, Run, Stage
 from art_ext.benchmarks.strength_tables import report
-from art_ext.core.checks import check_choice, nearest
+from art_ext.core.checks import check_choice, check_positive, nearest
 from art_ext.core.geometry import NORMS
 from art_ext.core.streams import fingerprint
 from art_ext.evaluation import AttackRequest, Panel, Settings
@@ -228,6 +228,7 @@ def chosen_cases(names: Sequence[str]) -> list[Case]:
         if len(rest) == 2:
             check_choice("norm", rest[0], NORMS)
             found.append(Case(network, *rest))
+            check_positive("eps", found[-1].radius)
             continue
         own = [case for case in CASES if name in (case.name, case.norm)]
         if not own:
@@ -278,13 +279,14 @@ def main() -> None:
     try:
         panels = [resolve_panel(name) for name in arguments.panel or ["standard"]]
         counts = image_counts(arguments.n, chosen_cases(arguments.cases))
+        seeds = [int(seed) for seed in arguments.seeds.split(",")]
     except ValueError as error:
         parser.error(str(error))
     print_versions()
     sides = [Side(AUTOATTACK, autoattack), *map(Side.of, panels)]
     sides += [Side.of(panel, True) for panel in panels if arguments.each]
     runs: dict[Side, list[Run]] = {side: [] for side in sides}
-    for seed in map(int, arguments.seeds.split(",")):
+    for seed in seeds:
         for case, count in counts.items():
             for side in sides:
                 stored = arguments.stored == "all" or (side.by == AUTOATTACK and arguments.stored)

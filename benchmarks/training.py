@@ -187,18 +187,18 @@ def shared_over_apart(
 class _Kept:
     """A tensor that autograd keeps for a backward, counted while it lives."""
 
-    def __init__(self, tensor: Tensor, live: dict[int, list[int]], peak: list[int]) -> None:
+    def __init__(self, tensor: Tensor, held: dict[int, list[int]], peak: list[int]) -> None:
         self.tensor = tensor
-        self._live = live
+        self._held = held
         storage = tensor.untyped_storage()
         self._key = storage.data_ptr()
-        live.setdefault(self._key, [0, storage.nbytes()])[0] += 1
-        peak[0] = max(peak[0], sum(size for _, size in live.values()))
+        held.setdefault(self._key, [0, storage.nbytes()])[0] += 1
+        peak[0] = max(peak[0], sum(size for _, size in held.values()))
 
     def __del__(self) -> None:
-        self._live[self._key][0] -= 1
-        if not self._live[self._key][0]:
-            del self._live[self._key]
+        self._held[self._key][0] -= 1
+        if not self._held[self._key][0]:
+            del self._held[self._key]
 
 
 def kept_bytes(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> int:
@@ -206,11 +206,11 @@ def kept_bytes(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> int:
 
     Parameters are not counted.
     """
-    live: dict[int, list[int]] = {}
+    held: dict[int, list[int]] = {}
     peak = [0]
 
     def pack(tensor: Tensor) -> Any:
-        return tensor if isinstance(tensor, nn.Parameter) else _Kept(tensor.detach(), live, peak)
+        return tensor if isinstance(tensor, nn.Parameter) else _Kept(tensor.detach(), held, peak)
 
     def unpack(kept: Any) -> Tensor:
         tensor: Tensor = kept.tensor if isinstance(kept, _Kept) else kept

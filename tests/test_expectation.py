@@ -300,3 +300,10 @@ def test_an_expectation_is_found_inside_a_model() -> None:
     assert expectation_in(lambda rows: rows) is None
     with LabelOracle(inner, 1) as oracle:
         assert oracle.ledger.model_rows is None
+
+
+def test_expectations_do_not_nest(digits_net):
+    inner = Expectation(digits_net, draws=2)
+    for model in (inner, nn.Sequential(inner)):
+        with pytest.raises(ValueError, match="must not contain an Expectation"):
+            Expectation(model, draws=2)

@@ -392,6 +392,24 @@ class TestProbe:
         )
         assert "zero everywhere" in found.message
 
+    @pytest.mark.parametrize("pixels", [1, 64])
+    def test_gradients_that_are_not_finite(
+        self, linear_net: nn.Module, digits: tuple[Tensor, Tensor], pixels: int
+    ) -> None:
+        class Rooted(nn.Module):
+            """Adds 0, the gradient of which is NaN."""
+
+            def forward(self, x: Tensor) -> Tensor:
+                flat = x.flatten(1)[:, :pixels]
+                return linear_net(x) + torch.sqrt(0 * flat.sum(dim=1, keepdim=True))
+
+        x, y = digits
+        right = (linear_net(x).argmax(dim=1) == y).nonzero().flatten()
+        (found,) = probed(Rooted().eval(), x, y)
+        assert found.kind == "gradients-not-finite"
+        assert found.indices == tuple(right.tolist())
+        assert (found.count, found.samples) == (len(right), len(right))
+
     def test_gradients_are_not_asked_for_in_vain(
         self, linear_net: nn.Module, digits: tuple[Tensor, Tensor]
     ) -> None:

@@ -38,14 +38,14 @@ def case() -> tuple[nn.Module, Tensor, Tensor]:
 def run(case: Any, out: Path, deviation: float = 0.1, **options: Any) -> Any:
     model, x, y = case
     options = {"panel": "rand", "attack_args": FEW, "eps": 0.1, "chunk_size": 12, **options}
-    return evaluate({"net": Noisy(model, deviation)}, (x, y), out, **options)
+    return evaluate({"net": Noisy(model, deviation).eval()}, (x, y), out, **options)
 
 
 def test_the_panel_averages_draws_and_says_so(case: Any, tmp_path: Path) -> None:
     outcome = run(case, tmp_path)
     kinds = {finding.kind: finding.level for finding in outcome.warnings}
     assert kinds["randomised"] == "info"
-    assert "batch-dependent" not in kinds
+    assert not {"batch-dependent", "training-mode"} & set(kinds)
     content = read_run(tmp_path)
     assert content is not None
     assert content["settings"]["draws"] == find_panel("rand").draws == 10

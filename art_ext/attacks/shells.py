@@ -291,7 +291,7 @@ class AutoPGD(FunctionAttack):
             search_queries: Q > 0 begins the ascent at the best point of a ``square`` search of the
                 same loss, of Q queries and with p = 0.8, at eta = eps / 2. It reaches samples that
                 no random start does, because the gradients around the input are small or mislead.
-                In L1, which has no such search, the start stays random. Default: 0, no search.
+                L1 has no such search. Default: 0, no search.
             larger_balls: True ascends in L1 in the ball of 3 eps for the first 30 % of the steps of
                 each ascent, in that of 2 eps for the next 30 %, and then in that of eps. Each ball
                 begins at the projection of the best point of the one before, which is one of the

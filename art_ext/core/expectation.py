@@ -63,8 +63,8 @@ class Expectation(nn.Module):
             reproducible. Default: None, the model draws from the streams as they are.
 
     Raises:
-        ValueError: if an argument is out of range, or the model is no callable. A forward raises it
-            for outputs of another kind.
+        ValueError: if an argument is out of range, or the model is no callable or contains an
+            expectation. A forward raises it for outputs of another kind.
 
     Attributes:
         model_rows: rows that the model has been sent so far.
@@ -91,6 +91,9 @@ class Expectation(nn.Module):
             raise ValueError(
                 f"model must be an nn.Module or a callable of a tensor, got {type(model).__name__}"
             )
+        inner = model.modules() if isinstance(model, nn.Module) else (model,)
+        if any(isinstance(one, Expectation) for one in inner):
+            raise ValueError("model must not contain an Expectation, whose draws would multiply")
         check_count("draws", draws)
         check_count("verification_draws", verification_draws)
         check_choice("average", average, AVERAGES)

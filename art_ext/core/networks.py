@@ -168,9 +168,13 @@ def usable_device(device: torch.device | str, *, tried: bool = True) -> torch.de
         ) from error
     if found.type != "cpu" and tried:
         try:
+            if found.type == "meta":
+                raise RuntimeError("its tensors hold no values")
             torch.empty(0, device=found)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).partition("\n")[0]
+        # a build of PyTorch without the device may lack its module
+        except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+            # dispatchers list all that they have behind the first sentence
+            reason = str(error).partition("\n")[0].partition(". ")[0]
             raise ValueError(
                 f"device must be one that this machine has, got {str(device)!r}: {reason}"
             ) from error

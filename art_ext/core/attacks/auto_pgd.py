@@ -22,7 +22,7 @@ from art_ext.core.attacks.engine.state import State
 from art_ext.core.attacks.engine.successes import check_restarts
 from art_ext.core.attacks.hosts import Shell
 from art_ext.core.attacks.registry import AttackSpec, register
-from art_ext.core.checks import check_count, check_flag
+from art_ext.core.checks import check_choice, check_count, check_flag
 from art_ext.core.geometry import largest_entries, project_l1_box, unit
 from art_ext.core.keywords import public
 from art_ext.core.losses import Loss
@@ -375,8 +375,8 @@ def auto_pgd(
             came nearest, by the loss. Default: 0, T steps for each target.
         search_queries: Q > 0 begins the ascent at the best point of a ``square`` search of the same
             loss, of Q queries and with p = 0.8, at eta = eps / 2. It reaches samples that no
-            random start does, because the gradients around the input are small or mislead. In L1,
-            which has no such search, the start stays random. Default: 0, no search.
+            random start does, because the gradients around the input are small or mislead. L1 has
+            no such search. Default: 0, no search.
         larger_balls: True ascends in L1 in the ball of 3 eps for the first 30 % of the steps of
             each ascent, in that of 2 eps for the next 30 %, and then in that of eps. Each ball
             begins at the projection of the best point of the one before, which is one of the
@@ -421,6 +421,8 @@ def auto_pgd(
     check_restarts(num_restarts)
     check_flag("larger_balls", larger_balls)
     _check_stages(survey_steps, search_queries, num_targets, num_restarts)
+    if search_queries:
+        check_choice("the norm of a search (search_queries)", norm, tuple(METHODS))
     rivals = None
     if num_targets:
         _check_targets(num_targets, options)
@@ -458,7 +460,7 @@ def _method(
 ) -> Method[Any]:
     if survey_steps and rivals is not None:
         return Surveyed(kind(survey_steps, rivals=rivals), kind(num_steps), rivals)
-    if search_queries and norm in METHODS:
+    if search_queries:
         search = METHODS[norm](
             layout=Layout.of(x.shape[1:]), p_init=SEARCHED_SHARE, max_queries=search_queries + 1
         )

@@ -17,6 +17,7 @@ class Finding:
     Attributes:
         kind: ``"chance-level"``, ``"classes"``, ``"falsely-robust"``, ``"missed-by-gradients"``,
             ``"randomised"``, ``"batch-dependent"``, ``"probabilities"``, ``"zero-gradients"``,
+            ``"gradients-not-finite"``,
             ``"range"``, ``"training-mode"``, ``"eps-unit"``, ``"few-iterations"``,
             ``"outside"``, ``"model-changed"``, ``"not-attacked"``, ``"not-checked"``,
             ``"deterministic"``,

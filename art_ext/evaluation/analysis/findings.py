@@ -319,7 +319,9 @@ def _of_model(
             " and margins: hand over the logits, or say outputs='probabilities'"
         )
         found.append(_counted("probabilities", model, message, vectors, samples))
-    found += _zero_gradients(model, [part for part in parts if "zero_gradients" in part], ids)
+    differentiated = [part for part in parts if "zero_gradients" in part]
+    found += _zero_gradients(model, differentiated, ids)
+    found += _gradients_not_finite(model, differentiated, ids)
     if any(part["training"] for part in parts):
         message = (
             "the model was handed over in training mode and attacked in eval mode: call"
@@ -348,6 +350,22 @@ def _zero_gradients(
     )
     judged = sum(part["differentiated"] for part in parts)
     return [_counted("zero-gradients", model, message, len(zero), judged, **_placed(zero, ids))]
+
+
+def _gradients_not_finite(
+    model: str, parts: Sequence[Mapping[str, Any]], ids: pd.Series
+) -> list[Finding]:
+    broken = [index for part in parts for index in part.get("gradients_not_finite", ())]
+    if not broken:
+        return []
+    message = (
+        "the gradient of the margin holds NaN or infinities at correctly classified samples, and"
+        " attacks take these entries for zero: robust accuracy may be too high. Look for roots,"
+        " logarithms and norms at 0 in the model, and add rays"
+    )
+    judged = sum(part["differentiated"] for part in parts)
+    place = _placed(broken, ids)
+    return [_counted("gradients-not-finite", model, message, len(broken), judged, **place)]
 
 
 def _flags(model: str, parts: Sequence[Mapping[str, Any]]) -> list[Finding]:

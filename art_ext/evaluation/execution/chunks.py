@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from art_ext.core.calls import scope
 from art_ext.core.checks import listed
+from art_ext.core.ensemble import Ensemble
+from art_ext.core.expectation import Expectation
 from art_ext.core.interruption import ModelStopped
 from art_ext.core.losses import logits_of, margin
 from art_ext.core.oracle import GradientOracle, LabelOracle, Model, ScoreOracle
@@ -337,6 +339,7 @@ class Probe:
             * ``batch_dependent``: positions whose answer differs in another batch.
             * ``differentiated``: correctly classified samples whose gradient was computed.
             * ``zero_gradients``: positions where it is zero everywhere.
+            * ``gradients_not_finite``: positions where it holds NaN or an infinity.
             * ``not_differentiable``: the reason why there is no gradient, or None.
     """
 
@@ -384,7 +387,9 @@ def probe(
         TypeError, ValueError: for samples outside the box, labels beyond the model's width, or a
             model that returns NaN, has outputs of the wrong shape or fails on the samples.
     """
-    training = isinstance(model, nn.Module) and any(module.training for module in model.modules())
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    # a wrapper of ours has a mode of its own, which changes no answer
+    training = any(one.training for one in modules if not isinstance(one, Ensemble | Expectation))
     try:
         with make_oracle(_CleanOracle, model, len(x), settings) as oracle:
             admitted = admit(oracle, x)[0]
@@ -469,7 +474,7 @@ def gradient_facts(
     model: Model, x: Tensor, y: Tensor, labels: Tensor, settings: Settings, start: int
 ) -> dict[str, Any]:
     """Return positions of correctly classified samples where the gradient of the margin loss is
-    zero, and the reason if there is no gradient.
+    zero or not finite, and the reason if there is no gradient.
     """
     right = labels == y
 
@@ -478,12 +483,15 @@ def gradient_facts(
 
     reason = None
     zero = right
+    broken = torch.zeros_like(right)
     try:
         with make_oracle(GradientOracle, model, len(x), settings) as oracle:
             found = oracle.gradient(
                 x, torch.arange(len(x), device=x.device), loss, lambda _, index: right[index]
             )
-        zero = right & (found.gradient == 0).flatten(1).all(dim=1)
+        gradient = found.gradient.flatten(1)
+        zero = right & (gradient == 0).all(dim=1)
+        broken = right & ~gradient.isfinite().all(dim=1)
     except (torch.OutOfMemoryError, ModelStopped):
         raise
     except Exception as error:
@@ -492,5 +500,6 @@ def gradient_facts(
     return {
         "differentiated": int(right.sum()),
         "zero_gradients": _positions(zero, start),
+        "gradients_not_finite": _positions(broken, start),
         "not_differentiable": reason,
     }

@@ -356,5 +356,7 @@ CATALOGUE: tuple[type[Recipe], ...] = (
 CRAFTS.update(
     (one.name, one)
     for one in CATALOGUE
-    if issubclass(one, Composition) and issubclass(one, CraftingRecipe)
+    if issubclass(one, Composition)
+    and issubclass(one, CraftingRecipe)
+    and one.fitted is Recipe.fitted  # what depends on the network stays with its recipe
 )

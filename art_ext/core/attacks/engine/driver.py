@@ -165,7 +165,7 @@ class Driver:
         return replace(self.problem, x=self.problem.x.clone())
 
     def warn_if_short(self, needed: int, max_queries: int | None) -> None:
-        """Warn if the budget does not pay for one iteration: no sample is attacked then.
+        """Warn if the budget does not pay for one iteration: at most a start is tried then.
 
         Args:
             needed: answers per sample of the clean check and one iteration.
@@ -174,7 +174,7 @@ class Driver:
         needed = (2 * needed - 1 if self.verifies else needed) * self.whole.oracle.cost
         if max_queries is not None and max_queries < needed and len(self.whole.x):
             logger.warning(
-                "%s attacks no sample: one iteration needs %d queries per sample, the clean check"
+                "%s makes no iteration: one iteration needs %d queries per sample, the clean check"
                 " included, got max_queries=%d",
                 self.name,
                 needed,
