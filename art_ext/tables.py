@@ -281,7 +281,11 @@ def _panels(specs: Sequence[AttackSpec], prefix: str) -> str:
             for norm in NORMS
             if all(norm in spec.norms for one, spec in members if norm in one.norms)
         ]
-        without = dict.fromkeys(f"`{spec.name}`" for _, spec in members if spec.no_targets)
+        without = dict.fromkeys(
+            f"`{one.label}`"
+            for one, spec in members
+            if spec.no_targets or one.arguments.get("num_targets")
+        )
         rows.append(
             (
                 f"`{panel.name if PANELS[panel.name] is panel else panel.full_name}`",
