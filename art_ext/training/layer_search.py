@@ -44,7 +44,7 @@ def first_layer(model: nn.Module, rows: Tensor, name: str | None, mode: str) -> 
             name = name.removeprefix(prefix)
             _check_name(name, order, network, prefix)
         found = name or next((one for one in order if _holds_weights(order[one])), None)
-        if found is not None and not isinstance(network(pair), Tensor):
+        if found is not None and not isinstance(call(pair), Tensor):
             return prefix + found  # the training says what is wrong with such a network
         if found is not None and _will_do(order.get(found), call, pair):
             return prefix + found
