@@ -71,17 +71,8 @@ def resnet18(
     """
     check_counts(num_classes=num_classes, width=width)
     make = make_activation(activation, activation_args)
-    return network(
-        {
-            "conv1": convolution(3, width),
-            "bn1": nn.BatchNorm2d(width),
-            "activation": make(),
-            **_four_stages(partial(_ResidualBlock, activation=make), width),
-            **head("linear", 8 * width, num_classes),
-        },
-        mean,
-        std,
-    )
+    stages = _four_stages(partial(_ResidualBlock, activation=make), width)
+    return _resnet(stages, make, width, 8 * width, num_classes, mean, std)
 
 
 def resnet50(
@@ -113,14 +104,29 @@ def resnet50(
     """
     check_counts(num_classes=num_classes, width=width)
     make = make_activation(activation, activation_args)
+    expansion = _BottleneckBlock.expansion
     block = partial(_BottleneckBlock, activation=make)
+    stages = _four_stages(block, width, (3, 4, 6, 3), expansion)
+    return _resnet(stages, make, width, 8 * width * expansion, num_classes, mean, std)
+
+
+def _resnet(
+    stages: Mapping[str, nn.Module],
+    make: Callable[[], nn.Module],
+    width: int,
+    outputs: int,
+    num_classes: int,
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
+) -> nn.Sequential:
+    """Return a ResNet with the stem for small images, of stages that end in so many outputs."""
     return network(
         {
             "conv1": convolution(3, width),
             "bn1": nn.BatchNorm2d(width),
             "activation": make(),
-            **_four_stages(block, width, (3, 4, 6, 3), _BottleneckBlock.expansion),
-            **head("linear", 8 * width * _BottleneckBlock.expansion, num_classes),
+            **stages,
+            **head("linear", outputs, num_classes),
         },
         mean,
         std,

@@ -420,9 +420,7 @@ def auto_pgd(
     check_count("num_targets", num_targets, least=0)
     check_restarts(num_restarts)
     check_flag("larger_balls", larger_balls)
-    _check_stages(survey_steps, search_queries, num_targets, num_restarts)
-    if search_queries:
-        check_choice("the norm of a search (search_queries)", norm, tuple(METHODS))
+    _check_stages(norm, survey_steps, search_queries, num_targets, num_restarts)
     rivals = None
     if num_targets:
         _check_targets(num_targets, options)
@@ -469,7 +467,7 @@ def _method(
 
 
 def _check_stages(
-    survey_steps: int, search_queries: int, num_targets: int, num_restarts: int
+    norm: str, survey_steps: int, search_queries: int, num_targets: int, num_restarts: int
 ) -> None:
     check_count("survey_steps", survey_steps, least=0)
     check_count("search_queries", search_queries, least=0)
@@ -484,6 +482,8 @@ def _check_stages(
             "search_queries needs num_targets=0 and num_restarts=1, because one ascent follows the"
             f" search, {given}"
         )
+    if search_queries:
+        check_choice("the norm of a search (search_queries)", norm, tuple(METHODS))
 
 
 def _check_targets(num_targets: int, options: dict[str, Any]) -> None:

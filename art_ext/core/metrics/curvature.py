@@ -19,9 +19,9 @@ from art_ext.core.checks import check_choice, check_count
 from art_ext.core.geometry import ClipValues, exact_dtype, exact_mean
 from art_ext.core.keywords import public
 from art_ext.core.losses import logits_of
-from art_ext.core.metrics.smoothness import LOSSES
+from art_ext.core.metrics.smoothness import check_loss
 from art_ext.core.oracle import GradientOracle, Model
-from art_ext.core.samples import admit, check_classes, check_width
+from art_ext.core.samples import admit, check_width
 from art_ext.core.streams import fingerprint, normal
 
 WHICH = ("algebraic", "magnitude")
@@ -100,12 +100,8 @@ def hessian_eigenvalue(
         operators", 1950.
     """
     check_count("num_iterations", num_iterations)
-    check_choice("loss", loss, LOSSES)
+    check_loss(loss, y, len(x))
     check_choice("which", which, WHICH)
-    if y is not None:
-        if loss == "kl":
-            raise ValueError("y belongs to loss='ce'; the divergence needs no classes")
-        check_classes("y", y, len(x))
     oracle = GradientOracle(
         model,
         len(x),

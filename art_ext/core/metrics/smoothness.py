@@ -74,6 +74,15 @@ def perturbation_stability(
     return exact_mean((clean == moved) & (clean >= 0))
 
 
+def check_loss(loss: str, y: Tensor | None, count: int) -> None:
+    """Raise ValueError unless the loss is known, and y (count,) classes that it takes, or None."""
+    check_choice("loss", loss, LOSSES)
+    if y is not None:
+        if loss == "kl":
+            raise ValueError("y belongs to loss='ce'; the divergence needs no classes")
+        check_classes("y", y, count)
+
+
 def _check_one_shape(x: Tensor, x_adv: Tensor) -> None:
     if x.shape != x_adv.shape:
         raise ValueError(
@@ -185,11 +194,7 @@ def local_lipschitz(
     """
     check_count("num_steps", num_steps)
     check_positive("eps", eps)
-    check_choice("loss", loss, LOSSES)
-    if y is not None:
-        if loss == "kl":
-            raise ValueError("y belongs to loss='ce'; the divergence needs no classes")
-        check_classes("y", y, len(x))
+    check_loss(loss, y, len(x))
     oracle = GradientOracle(
         model,
         len(x),

@@ -33,17 +33,21 @@ class Start(ABC):
 
 
 @dataclass(frozen=True)
-class UniformStart(Start):
-    """A point drawn uniformly from the ball.
-
-    Attributes:
-        boxed: clamp the point to the box.
-    """
+class _BoxedStart(Start):
+    """A start whose points are clamped to the box if ``boxed`` is True."""
 
     boxed: bool = True
 
     def __post_init__(self) -> None:
         check_flag("boxed_start", self.boxed)
+
+
+class UniformStart(_BoxedStart):
+    """A point drawn uniformly from the ball.
+
+    Attributes:
+        boxed: clamp the point to the box.
+    """
 
     def __call__(self, step: Step, ball: Ball) -> Tensor:
         """Return (r, *S) points."""
@@ -77,8 +81,7 @@ class ZeroStart(Start):
         return step.x
 
 
-@dataclass(frozen=True)
-class PreviousStart(Start):
+class PreviousStart(_BoxedStart):
     """The input with the perturbation of the previous minibatch: row i takes that of row i.
 
     The perturbation is 0 at first. A shorter minibatch takes the first rows.
@@ -86,11 +89,6 @@ class PreviousStart(Start):
     Attributes:
         boxed: clamp the point to the box.
     """
-
-    boxed: bool = True
-
-    def __post_init__(self) -> None:
-        check_flag("boxed_start", self.boxed)
 
     def __call__(self, step: Step, ball: Ball) -> Tensor:
         """Return (r, *S) points."""
