@@ -151,21 +151,25 @@ class Side:
     """One side of a comparison.
 
     Attributes:
-        by: name in tables and files.
-        stages: function of network, images, labels, case and seed that yields the stages.
         panel: that it runs. None: AutoAttack.
         each: whether every member is given all images.
     """
 
-    by: str
-    stages: Callable[[nn.Module, Tensor, Tensor, Case, int], Iterator[Stage]]
     panel: Panel | None = None
     each: bool = False
 
-    @classmethod
-    def of(cls, panel: Panel, each: bool = False) -> Side:
-        """Return the side of a panel."""
-        return cls(panel.full_name, partial(members, panel, each), panel, each)
+    @property
+    def by(self) -> str:
+        """Name in tables and files."""
+        return AUTOATTACK if self.panel is None else self.panel.full_name
+
+    def stages(
+        self, model: nn.Module, x: Tensor, y: Tensor, case: Case, seed: int
+    ) -> Iterator[Stage]:
+        """Yield the stages on a network and its images."""
+        if self.panel is None:
+            return autoattack(model, x, y, case, seed)
+        return members(self.panel, self.each, model, x, y, case, seed)
 
     def digest(self, norm: str) -> str:
         """Return what the names of its files say about the members that run in a norm."""
@@ -283,8 +287,8 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     print_versions()
-    sides = [Side(AUTOATTACK, autoattack), *map(Side.of, panels)]
-    sides += [Side.of(panel, True) for panel in panels if arguments.each]
+    sides = [Side(), *map(Side, panels)]
+    sides += [Side(panel, each=True) for panel in panels if arguments.each]
     runs: dict[Side, list[Run]] = {side: [] for side in sides}
     for seed in seeds:
         for case, count in counts.items():

@@ -46,7 +46,7 @@ class TestStages:
         self, tmp_path: Path, on_digits: tuple[nn.Module, Tensor, Tensor]
     ) -> None:
         model, x, y = on_digits
-        run = Side.of(PANEL).run(CASE, 40, 0, tmp_path, False)
+        run = Side(PANEL).run(CASE, 40, 0, tmp_path, False)
         assert run is not None
         wrong = model(x[:40]).argmax(1) != y[:40]
         first = fgsm(model, x[:40], y[:40], eps=0.1).success
@@ -61,7 +61,7 @@ class TestStages:
         self, tmp_path: Path, on_digits: tuple[nn.Module, Tensor, Tensor]
     ) -> None:
         model, x, y = on_digits
-        run = Side.of(PANEL, True).run(CASE, 40, 0, tmp_path, False)
+        run = Side(PANEL, True).run(CASE, 40, 0, tmp_path, False)
         assert run is not None
         correct = model(x[:40]).argmax(1) == y[:40]
         second = pgd(model, x[:40], y[:40], eps=0.1, num_steps=5, seed=0).success & correct
@@ -107,7 +107,7 @@ class TestFiles:
     def test_a_run_is_read_again(
         self, tmp_path: Path, on_digits: tuple[nn.Module, Tensor, Tensor]
     ) -> None:
-        side = Side.of(PANEL)
+        side = Side(PANEL)
         assert side.run(CASE, 20, 0, tmp_path, True) is None
         made = side.run(CASE, 20, 0, tmp_path, False)
         (file,) = tmp_path.iterdir()
@@ -116,7 +116,7 @@ class TestFiles:
 
     def test_other_members_have_another_file(self) -> None:
         other = Panel("mine", "cascade", (Member("fgsm"),), version="1")
-        assert Side.of(PANEL).digest != Side.of(other).digest
+        assert Side(PANEL).digest("linf") != Side(other).digest("linf")
 
 
 class TestTables:
