@@ -65,6 +65,7 @@ def make_accelerator(
     from accelerate import Accelerator
 
     had_group = _has_process_group()
+    _import_functions_of_groups()
     device = model_device(model, options.device, torch.device("cpu"))
     accelerator = Accelerator(
         cpu=device.type == "cpu", mixed_precision=options.precision, device_placement=False
@@ -72,6 +73,16 @@ def make_accelerator(
     if _has_process_group() and not had_group:
         atexit.register(_destroy_process_group)
     return accelerator, accelerator.device if accelerator.num_processes > 1 else device
+
+
+def _import_functions_of_groups() -> None:
+    """Import functions whose defaults would hold the group of processes after its end.
+
+    ``DistributedDataParallel`` imports them. The group of that moment is the default of their
+    arguments, so a group that exists before would never be freed, and its threads never joined.
+    """
+    if distributed.is_available():
+        import torch.distributed.nn.functional  # noqa: F401
 
 
 def _has_process_group() -> bool:
