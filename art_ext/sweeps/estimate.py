@@ -84,6 +84,7 @@ def _of_training(config: Any) -> Estimate:
     sizes = [size] * whole + ([rest] if rest and not config.drop_last else [])
     updates = TrainingOptions(**config.options()).total(recipe, sizes, samples)
     rows = data.rows(0, size)
+    _timed(config, model, recipe, rows, FEW)  # the first run imports and allocates more
     short = _timed(config, model, recipe, rows, FEW)
     long = _timed(config, model, recipe, rows, MORE)
     each = sum(sizes) / len(sizes) / size * updates / (MORE - FEW)
