@@ -31,6 +31,7 @@ from art_ext.core.attacks import pgd, rays
 from art_ext.core.metrics import adbd, query_statistics, robust_accuracy
 from art_ext.data import load_data
 from art_ext.data.classes import CLASS_ORDERS
+from art_ext.evaluation.report import trainings
 from art_ext.models import digits_cnn, load_weights
 from art_ext.training import RECIPES, TrainingOptions, saving
 from art_ext.training.augmentation import AUGMENTATIONS
@@ -58,7 +59,15 @@ FILES = {
     "best.safetensors",
     "run.json",
     "checkpoints",
+    "index.html",
+    "curves.png",
 }
+
+
+@pytest.fixture(autouse=True)
+def _no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing the curves takes longer than a training of these tests."""
+    monkeypatch.setattr(trainings, "_picture", lambda charts: b"")
 
 
 EARLIER = """# art-ext train 0.1.0; to repeat: art-ext train --config THIS_FILE --out FOLDER

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 Folders = Annotated[
     list[str],
     typer.Argument(
-        metavar="FOLDER...", help="Run folders of art-ext evaluate, or one of art-ext limits."
+        metavar="FOLDER...",
+        help="Run folders of art-ext evaluate, or of art-ext train, or one of art-ext limits.",
     ),
 ]
 
@@ -35,7 +36,9 @@ def report(
     ] = False,
     partial: Annotated[
         bool,
-        typer.Option("--partial", help="Take the complete chunks of runs that are not complete."),
+        typer.Option(
+            "--partial", help="Take the complete chunks, or epochs, of runs that are not complete."
+        ),
     ] = False,
     baseline: Annotated[
         str | None,
@@ -76,7 +79,7 @@ def report(
             "fail-under": least is not None,
             "figure": picture,
         }
-        if _write_limits(folders, target, given):
+        if _write_limits(folders, target, given) or _write_trainings(stores, target, given):
             return
         load = load_partial if partial else load_run
         loaded = [load(store) for store in stores]
@@ -120,6 +123,37 @@ def _write_limits(folders: Sequence[str], target: Store, given: Mapping[str, obj
     return True
 
 
+def _write_trainings(stores: Sequence[Store], target: Store, given: Mapping[str, object]) -> bool:
+    """Write the report of trainings, and return False for runs of evaluations.
+
+    Raises:
+        ValueError: for a mixture of both, or for options of evaluations.
+    """
+    from art_ext.evaluation.analysis.trainings import load_training
+    from art_ext.evaluation.report.trainings import write_training_report
+    from art_ext.storage.training import PAGE, is_training
+
+    kinds = {is_training(store): store.path for store in stores}
+    if True not in kinds:
+        return False
+    if len(kinds) > 1:
+        raise ValueError(
+            f"a report takes runs of one kind: {kinds[True]} is a run of art-ext train, but"
+            f" {kinds[False]} is none"
+        )
+    for option in (name for name, value in given.items() if value and name != "partial"):
+        raise ValueError(
+            f"--{option} is for runs of art-ext evaluate, but {kinds[True]} is one of art-ext train"
+        )
+    loaded = [load_training(store, partial=bool(given["partial"])) for store in stores]
+    write_training_report(target, loaded)
+    for one in loaded:
+        if one.run is None:
+            typer.echo(f"{one.folder}: {one.state}", err=True)
+    typer.echo(f"report: {target.path / PAGE}")
+    return True
+
+
 def _check(out: Store, overwrite: bool) -> None:
     """Raise ValueError unless a folder is free for a report: new, empty, or of an earlier report.
 
@@ -140,6 +174,7 @@ def _check(out: Store, overwrite: bool) -> None:
         WARNINGS,
     )
     from art_ext.storage.ownership import check_place
+    from art_ext.storage.training import PLOT
 
     check_place(out, "out must name a folder")
     if overwrite:
@@ -148,7 +183,7 @@ def _check(out: Store, overwrite: bool) -> None:
         raise ValueError(
             f"out must not be another run's folder, got {out.path}: choose another folder"
         )
-    ours = {REPORT, *TABLES, WARNINGS, CARD, CURVES, LIMITS, *LIMITS_TABLES, LIMITS_PLOT}
+    ours = {REPORT, *TABLES, WARNINGS, CARD, CURVES, LIMITS, *LIMITS_TABLES, LIMITS_PLOT, PLOT}
     stems = tuple(Path(name).stem for name in (*PLOTS, *DETECTION_PLOTS))
     other_files = sorted(
         name

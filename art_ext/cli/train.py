@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -50,6 +51,7 @@ def train(context: typer.Context, **options: Any) -> None:
         )
         if run is None:  # not the main process
             return
+        _write_report(folder)
         # every terminal shows the first and the accuracies
         keep = ("weights", "clean acc.", pgd_title(run))
         typer.echo(fitted_markdown(to_text(run), keep))
@@ -58,6 +60,18 @@ def train(context: typer.Context, **options: Any) -> None:
         if tells:
             samples = counted(run["test_samples"], "test sample")
             typer.echo(f"{samples}, {run['norm']} {radius(run['eps'])}; run: {out}")
+
+
+def _write_report(folder: Path) -> None:
+    """Write the page of a training. A line on stderr says why there is none."""
+    from art_ext.evaluation.report.trainings import require_page, rewrite_training_report
+    from art_ext.storage.training import PAGE
+
+    try:
+        require_page()
+        rewrite_training_report(folder)
+    except (ImportError, ValueError) as error:  # the figures are complete without it
+        _say(f"{PAGE} is not written: {error}")
 
 
 def _say(line: str) -> None:

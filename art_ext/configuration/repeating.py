@@ -31,7 +31,7 @@ def command_line(text: str) -> str | None:
     Raises:
         ValueError: if the text is no configuration of an evaluation.
     """
-    config = resolve_evaluation(_parsed(text), out=NEW_FOLDER)
+    config = resolve_evaluation(parsed(text), out=NEW_FOLDER)
     given: dict[str, Any] = {}
     for name, (one, _) in options_of(EvaluationConfig, "toml").items():
         value = getattr(config, name)
@@ -75,7 +75,12 @@ def configuration(arguments: Mapping[str, Any], models: str, panels: Mapping[str
     return f"{comment}\n{tomli_w.dumps({'model': 'FILE.py:FACTORY', **values})}"
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def parsed(text: str) -> dict[str, Any]:
+    """Return the values of a ``config.toml``, by the names of the options.
+
+    Raises:
+        ValueError: if the text is no TOML.
+    """
     if sys.version_info >= (3, 11):
         import tomllib
     else:

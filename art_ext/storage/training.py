@@ -1,7 +1,7 @@
 """The folder of a training: layout and ownership.
 
 ``training.json`` states everything that decides the weights. ``art-ext train`` adds its own files:
-``config.toml``, written first, and ``run.json``, written last.
+``config.toml``, written first, ``run.json``, and the page of the training with its plot.
 """
 
 from __future__ import annotations
@@ -33,13 +33,21 @@ CHECKPOINTS = "checkpoints"
 CHECKPOINT_NAME = "update-"  # and the number of weight updates
 HISTORY = "history.jsonl"
 HISTORY_TABLE = "history.csv"
+VALIDATIONS = "validation.jsonl"  # those between the ends of the epochs
 WEIGHTS = "model.safetensors"
 BEST = "best.safetensors"
 TEACHER = "teacher.safetensors"  # weights of the network whose answers a student learns
 TARGETS = "soft_labels.safetensors"  # these answers, for the training samples
-RESULTS = (CHECKPOINTS, HISTORY, HISTORY_TABLE, WEIGHTS, BEST, TEACHER, TARGETS)
+RESULTS = (CHECKPOINTS, HISTORY, HISTORY_TABLE, VALIDATIONS, WEIGHTS, BEST, TEACHER, TARGETS)
 CONFIGURATION = "config.toml"
 RUN = "run.json"
+PAGE = "index.html"
+PLOT = "curves.png"
+
+
+def is_training(store: Store) -> bool:
+    """Return True if a folder holds a training of ours, finished or not."""
+    return any(read_manifest(store, name, TOOL) is not None for name in (TRAINING, RUN))
 
 
 def has_checkpoints(store: Store) -> bool:
@@ -172,5 +180,5 @@ def read_run(store: Store) -> dict[str, Any] | None:
 
 def put_training_aside(store: Store) -> None:
     """Move the training of a folder into ``.previous-run``. Of two, the complete one is kept."""
-    names = [*RESULTS, LOGS, TRACKERS, RUN, TRAINING, CONFIGURATION]
+    names = [*RESULTS, PAGE, PLOT, LOGS, TRACKERS, RUN, TRAINING, CONFIGURATION]
     put_aside(store, names, complete=read_manifest(store, RUN, TOOL) is not None)

@@ -168,6 +168,11 @@ def _of_tensors(
     return int(y.max()), HeldOut(len(x), read)
 
 
+def held_count(amount: float, samples: int) -> int:
+    """Return the number of held-out samples: a fraction below 1 of all samples, or a number."""
+    return round(amount * samples) if amount < 1 else int(amount)
+
+
 def hold_out(
     x: Tensor, y: Tensor, amount: float, seed: int
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -181,7 +186,7 @@ def hold_out(
     Raises:
         ValueError: if one of the two parts would be empty.
     """
-    count = round(amount * len(x)) if amount < 1 else int(amount)
+    count = held_count(amount, len(x))
     if count < 1 or count >= len(x) or (amount > 1 and count != amount):
         raise ValueError(
             "validation must be a fraction below 1 or a number of samples, and both parts must hold"

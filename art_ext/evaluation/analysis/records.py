@@ -56,19 +56,22 @@ __all__ = [
 ]
 
 
-def require_report() -> None:
+def require_report(
+    names: Sequence[str] = ("pandas", "pyarrow", "jinja2", "matplotlib", "tomli_w"),
+) -> None:
     """Raise ImportError unless the packages that write the report are installed.
+
+    Args:
+        names: of the packages.
 
     Raises:
         ImportError: the message names the missing packages and the extra that contains them.
     """
-    missing = [
-        name
-        for name in ("pandas", "pyarrow", "jinja2", "matplotlib", "tomli_w")
-        if find_spec(name) is None
-    ]
+    missing = [name for name in names if find_spec(name) is None]
     if missing:
         raise ImportError(f"the report needs {', '.join(missing)}: pip install 'art-ext[report]'")
+    if "pyarrow" not in names:
+        return
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:  # pip does not see that a pyarrow was built for another numpy

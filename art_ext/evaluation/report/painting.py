@@ -22,15 +22,20 @@ POINTS = 8.5  # size of text
 AREA = 3.0  # inches, height of the axes
 
 
-def figure_of(charts: Sequence[Chart]) -> Figure:
-    """Return a figure with these charts side by side."""
+def figure_of(charts: Sequence[Chart], columns: int | None = None) -> Figure:
+    """Return a figure with these charts, so many in a line. Default: all of them."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.4 * len(charts), AREA + 1.2), dpi=130)
-    share = 1 / len(charts)
+    columns = columns or len(charts)
+    lines = -(-len(charts) // columns)
+    figure = Figure(figsize=(7.4 * columns, (AREA + 1.2) * lines), dpi=130)
+    share = 1 / columns
     for number, chart in enumerate(charts):
+        line, column = divmod(number, columns)
+        lower = (lines - 1 - line + 0.18) / lines
         axes = figure.add_axes(
-            (share * (number + 0.085), 0.18, share * 0.72, AREA / (AREA + 1.2)), label=chart.title
+            (share * (column + 0.085), lower, share * 0.72, AREA / (AREA + 1.2) / lines),
+            label=f"{number} {chart.title}",
         )
         paint(axes, chart)
         if len(charts) > 1:
@@ -93,12 +98,13 @@ def _paint_curve(axes: Axes, steps: svg.Steps, scale: svg.Scale, colour: str) ->
             for ends in (steps.low, steps.high)
         )
         places = np.append(x, scale.place(steps.end))
-        axes.fill_between(places, low, high, step="post", color=colour, alpha=0.13, linewidth=0)
+        how = None if steps.joined else "post"
+        axes.fill_between(places, low, high, step=how, color=colour, alpha=0.13, linewidth=0)
     for x, y, solid in [] if steps.ticks else _pieces(steps, scale):
         axes.plot(
             x,
             y,
-            drawstyle="steps-post",
+            drawstyle="default" if steps.joined else "steps-post",
             color=colour,
             alpha=alpha,
             linewidth=1.1 if steps.faint else 1.8,

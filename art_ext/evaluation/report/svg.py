@@ -22,7 +22,7 @@ GREY = ("#57606a", "#9aa4af")
 
 @dataclass(frozen=True)
 class Scale:
-    """Axes of a chart: from ``left`` to ``right``, and fractions from 0 to ``top``.
+    """Axes of a chart: from ``left`` to ``right``, and fractions from ``bottom`` to ``top``.
 
     With ``log``, horizontal values are drawn at their logarithm.
     """
@@ -31,10 +31,11 @@ class Scale:
     right: float
     log: bool = False
     top: float = 1.0
+    bottom: float = 0.0
 
     def height(self, fraction: float) -> float:
         """Return the distance of a fraction from the upper edge in units."""
-        return UNITS * (1 - float(fraction) / self.top)
+        return UNITS * (1 - (float(fraction) - self.bottom) / (self.top - self.bottom))
 
     def place(self, values: np.ndarray | float) -> np.ndarray:
         """Return the distances of values from the left edge in units."""
@@ -57,7 +58,7 @@ class Mark:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """A step curve.
+    """A step curve, or a line through its points.
 
     Attributes:
         model, attack: whose it is.
@@ -76,6 +77,7 @@ class Steps:
         samples: number of samples.
         label: at its end. Empty: no label.
         choice: name in the legend that makes it full. Empty: none.
+        joined: True if straight lines join its points. It has no value before the first one.
     """
 
     model: str
@@ -95,6 +97,7 @@ class Steps:
     label: str = ""
     choice: str = ""
     sure: np.ndarray | None = None
+    joined: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class Drawn:
         counts: differences of the counts from stop to stop, apart by spaces.
         turns: numbers of the stops where its values begin or cease to be measured. They begin as
             not measured.
+        first: number of the first stop at which it has a value.
     """
 
     steps: Steps
@@ -119,6 +123,7 @@ class Drawn:
     whiskers: str
     counts: str
     turns: str
+    first: int = 0
 
 
 def palette() -> tuple[dict[str, str], dict[str, str]]:
@@ -161,6 +166,7 @@ def draw(steps: Steps, scale: Scale, stops: np.ndarray) -> Drawn:
         ),
         " ".join(map(str, np.diff(steps.counts, prepend=0).tolist())),
         " ".join(map(str, turns.tolist())),
+        int(np.searchsorted(stops, steps.x[0])) if steps.joined else 0,
     )
 
 
@@ -183,6 +189,8 @@ def _lines(steps: Steps, scale: Scale) -> tuple[str, str]:
     """Return the paths of the solid and of the dashed parts."""
     x, last = thinned(scale.place(steps.x), COLUMN)
     y = steps.y[last]
+    if steps.joined:
+        return f"M{_through(x, y, scale)}", ""
     solid = steps.solid[last]
     ends = np.append(x[1:], scale.place(steps.end))
     paths = {True: "", False: ""}
@@ -204,12 +212,19 @@ def _band(steps: Steps, scale: Scale) -> str:
     x, last = thinned(scale.place(steps.x), BAND_COLUMN)
     ends = np.append(x[1:], scale.place(steps.end))
     low, high = steps.low[last], steps.high[last]
+    if steps.joined:
+        return f"M{_through(x, high, scale)}L{_through(x[::-1], low[::-1], scale)}Z"
     out = "".join(f"V{_y(scale, top)}H{_short(end)}" for top, end in zip(high, ends, strict=True))
     back = "".join(
         f"V{_y(scale, bottom)}H{_short(start)}"
         for bottom, start in zip(low[::-1], x[::-1], strict=True)
     )
     return f"M{_short(x[0])} {_y(scale, high[0])}{out}{back}Z"
+
+
+def _through(x: np.ndarray, y: np.ndarray, scale: Scale) -> str:
+    """Return points, at places and fractions, that lines join."""
+    return "L".join(f"{_short(place)} {_y(scale, one)}" for place, one in zip(x, y, strict=True))
 
 
 def _x(scale: Scale, value: float) -> str:

@@ -52,7 +52,7 @@ from art_ext.training.runs.record import (
 from art_ext.training.runs.requirements import require_training
 from art_ext.training.runs.source import load_teacher
 from art_ext.training.trial import check_one_row, raw_output
-from art_ext.training.validation import hold_out
+from art_ext.training.validation import held_count, hold_out
 
 Say = Callable[[str], None]
 AnyData = Dataset | LazyDataset
@@ -146,6 +146,8 @@ def run_training(
             return None
         say(f"measuring on {len(test)} test samples")
         run = record_of(configuration, recipe, result, test, device)
+        if configuration.validation:
+            run["validation_samples"] = held_count(configuration.validation, len(data))
         run["warnings"] = warnings_of(run, test, classes)
         _finish(folder, run, trackers)
     return run
