@@ -424,6 +424,17 @@ class _Figures:
         hosts=EVERY,
         range=">= 1",
     )
+    validation_every: int | None = _measure(
+        None,
+        "Weight updates between further validations within an epoch, for the curves alone. The best"
+        " epoch is chosen at the ends of epochs.",
+        doc="""weight updates between further validations within an epoch, for curves. They choose
+        no weights: the best epoch is chosen at the ends of epochs. A minibatch that is replayed is
+        completed first. None: none.""",
+        hosts=EVERY,
+        range=">= 1",
+        decides="",
+    )
     track: tuple[str, ...] = _measure(
         (),
         "Measures of each epoch for the history, separated by commas: stability, lipschitz,"

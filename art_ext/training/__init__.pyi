@@ -101,6 +101,7 @@ def train(
     validation: float = 0.0,
     validation_eps: float | None = None,
     validation_steps: int = 10,
+    validation_every: int | None = None,
     track: tuple[str, ...] = (),
     device: str | torch.device | None = None,
     precision: str = "no",
@@ -203,6 +204,9 @@ def train(
         validation_eps: radius of the PGD attack of the validation. None: the recipe's. With 0 the
             best checkpoint is that of the best clean accuracy.
         validation_steps: steps of the PGD attack of the validation.
+        validation_every: weight updates between further validations within an epoch, for curves.
+            They choose no weights: the best epoch is chosen at the ends of epochs. A minibatch that
+            is replayed is completed first. None: none.
         track: ``"stability"``, ``"lipschitz"``, ``"loss-increment"`` and ``"hessian"``, or some of
             them: columns of the history. All but ``"loss-increment"`` are measured on 256 samples
             of the validation. Their passes are not counted. ``"loss-increment"`` sends a clean

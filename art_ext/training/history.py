@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from art_ext.storage.store import Store
-from art_ext.storage.training import HISTORY, HISTORY_TABLE
+from art_ext.storage.training import HISTORY, HISTORY_TABLE, VALIDATIONS
 
 Row = dict[str, float]
 
@@ -32,12 +32,26 @@ class EpochEnd:
     row: Row
 
 
-def write_history(store: Store, rows: Sequence[Row]) -> None:
-    """Write ``history.jsonl`` and ``history.csv`` atomically."""
+def write_history(store: Store, rows: Sequence[Row], validations: Sequence[Row] = ()) -> None:
+    """Write ``history.jsonl``, ``history.csv`` and, if there are any, ``validation.jsonl``.
+
+    Each file is written atomically.
+
+    Args:
+        store: of the folder.
+        rows: of the epochs.
+        validations: rows of the validations between the ends of the epochs.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row))
     table = io.StringIO()
     writer = csv.DictWriter(table, names, restval="")
     writer.writeheader()
     writer.writerows(rows)
-    store.write(HISTORY, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    store.write(HISTORY, _lines(rows))
+    if validations:
+        store.write(VALIDATIONS, _lines(validations))
     store.write(HISTORY_TABLE, table.getvalue().encode())
+
+
+def _lines(rows: Sequence[Row]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()

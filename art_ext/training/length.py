@@ -90,6 +90,10 @@ class Length:
         """Return the fractional epoch of the phase at a weight update of the run."""
         return (update - self.first) / self.per_epoch
 
+    def ends_epoch(self, update: int) -> bool:
+        """Return True if an epoch has ended after so many weight updates of the run."""
+        return (update - self.first) % self.per_epoch == 0
+
     def place(self, update: int) -> tuple[int, int]:
         """Return the epoch of a weight update, and its minibatch in that epoch, from 0."""
         replays = self.recipe.replays

@@ -31,7 +31,7 @@ from art_ext.training.folder import RunFolder
 from art_ext.training.heads import Head
 from art_ext.training.history import EpochEnd, Row, write_history
 from art_ext.training.length import Length
-from art_ext.training.measures import measures
+from art_ext.training.measures import check_held, measures
 from art_ext.training.modes import Frozen, frozen_modules, log_frozen, set_training
 from art_ext.training.network import prepared
 from art_ext.training.optimizers import make_optimizer
@@ -112,7 +112,7 @@ def train_tracked(
     ):
         with _started(model, data, recipe, options, accelerator, device, trackers) as run:
             run.state = run.checkpointing.resume()
-            run.reporter.resume(run.state.history)
+            run.reporter.resume(run.state.rows)
             with run.reporter.bar(run.phases.total, run.state.update):
                 for place, length in enumerate(run.phases.lengths):
                     if run.state.update < length.end:
@@ -176,6 +176,7 @@ def _started(
     check_labelled(phases, sources.batches)
     lengths = Length.of_phases(phases, options, sources.batches, processes)
     check_schedule(options, sources.validation)
+    check_held(options.validation_every, sources.validation is not None)
     callbacks = (*options.callbacks, *measures(options.track, recipe, sources.validation))
     optimizer = make_optimizer(options, model)
     frozen = frozen_modules(model) if options.freeze_eval_modules else {}
@@ -254,7 +255,7 @@ def _result(run: _Run) -> TrainingResult:
     exported = run.recipe.head.export(run.model)
     if folder is not None and run.engine.accelerator.is_main_process:
         # a killed run may not have written these
-        write_history(folder.store, state.history)
+        write_history(folder.store, state.history, state.validations)
         folder.write_weights(exported, state.best)
     return TrainingResult(
         model=exported,
@@ -267,6 +268,7 @@ def _result(run: _Run) -> TrainingResult:
         forwards=int(last["forwards"]),
         backwards=int(last["backwards"]),
         first_layer_rows=int(last.get("first_layer_rows", 0)),
+        validations=state.validations,
         seconds=state.seconds,
     )
 
@@ -287,8 +289,9 @@ def _train_epoch(run: _Run) -> None:
         run.reporter.advance(state.update)
         if state.update >= run.length.end:
             break
-        due = run.options.checkpoint_every
-        if due and state.update // due > (state.update - run.phases.recipe.replays) // due:
+        if _due(run, run.options.validation_every) and not run.length.ends_epoch(state.update):
+            _validate(run)
+        if _due(run, run.options.checkpoint_every):
             _check_numbers(run)
             run.checkpointing.save(state)
     if state.epoch_updates:
@@ -427,6 +430,34 @@ def _check_numbers(run: _Run) -> None:
         )
 
 
+def _due(run: _Run, every: int | None) -> bool:
+    """Return True if the last minibatch passed a multiple of so many weight updates."""
+    update = run.state.update
+    return every is not None and update // every > (update - run.phases.recipe.replays) // every
+
+
+def _validate(run: _Run) -> None:
+    """Measure the network within an epoch. Nothing of the training changes."""
+    validation = run.sources.validation
+    if validation is None:
+        return
+    _check_numbers(run)
+    state = run.state
+    rows = run.engine.ledger()
+    with global_streams_kept(run.engine.device):  # those of the user's data sets too
+        measured = validation.measure(run.engine, run.average.current)
+    row: Row = {
+        "epoch": run.length.first_epoch + run.length.time(state.update),
+        "updates": state.update,
+        "forwards": rows.forwards,
+        "backwards": rows.backwards,
+        "seconds": state.seconds,
+        **{f"validation_{name}": value for name, value in measured.items()},
+    }
+    state.validations.append(row)
+    run.reporter.report(row, state.update)
+
+
 # --- end of an epoch ---
 
 
@@ -451,7 +482,7 @@ def _end_epoch(run: _Run) -> None:
     state.history.append(row)
     state.logged = {}
     state.measured = {}
-    run.reporter.end_epoch(row, state.update)
+    run.reporter.report(row, state.update)
     if run.options.checkpoint_every is None or state.update >= run.length.end:
         run.checkpointing.save(state)
 

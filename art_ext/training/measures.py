@@ -62,6 +62,17 @@ def check_possible(names: Sequence[str], recipe: Recipe, radius: float | None) -
             raise ValueError(f"track={name!r} needs a radius: pass validation_eps, got 0")
 
 
+def check_held(every: int | None, held: bool) -> None:
+    """Raise ValueError for validations within epochs without held-out samples.
+
+    Args:
+        every: weight updates between them, or None.
+        held: True if there are held-out samples.
+    """
+    if every and not held:
+        raise ValueError(f"validation_every={every} needs held-out samples: pass validation")
+
+
 def _held(validation: Validation) -> tuple[Tensor, Tensor]:
     """Return the first held-out samples (n, *S) and their classes (n,)."""
     few = torch.arange(min(HELD, validation.held.count))

@@ -29,7 +29,7 @@ class Reporter:
         self._bar: tqdm[Any] | None = None
 
     def resume(self, history: Sequence[Row]) -> None:
-        """Report the rows of earlier epochs to trackers that did not get them."""
+        """Report earlier rows to trackers that did not get them."""
         for row in history:
             self._trackers.log(row, int(row["updates"]))
 
@@ -49,8 +49,8 @@ class Reporter:
         if self._bar is not None:
             self._bar.update(update - self._bar.n)
 
-    def end_epoch(self, row: Row, update: int) -> None:
-        """Report the row of an epoch that ended with this number of weight updates."""
+    def report(self, row: Row, update: int) -> None:
+        """Report a row of the history after this number of weight updates."""
         self._trackers.log(row, update)
         if self._bar is not None:
             shown = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -25,6 +25,8 @@ class TrainingResult:
         updates: number of weight updates done.
         forwards: forward rows of all processes, without those of the validation.
         backwards: backward rows of the same.
+        validations: a row per validation between the ends of the epochs, with
+            ``validation_every``. Its epoch is a fraction.
         first_layer_rows: rows that were sent to the first layer alone, and back from it. They are
             in neither of the two.
         seconds: wall time, of all parts of a resumed run.
@@ -43,3 +45,4 @@ class TrainingResult:
     seconds: float
     teacher: dict[str, Tensor] | None = None
     first_layer_rows: int = 0
+    validations: list[Row] = field(default_factory=list)

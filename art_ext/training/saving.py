@@ -70,10 +70,11 @@ class Checkpointing:
                     "seconds": state.seconds,
                     **({"kept": state.kept} if state.kept else {}),
                     **({"measured": state.measured} if state.measured else {}),
+                    **({"validations": state.validations} if state.validations else {}),
                 },
                 CHECKPOINTS,
             )
-            write_history(self.folder.store, state.history)
+            write_history(self.folder.store, state.history, state.validations)
         accelerator.wait_for_everyone()
 
     def resume(self) -> TrainState:
@@ -106,6 +107,7 @@ class Checkpointing:
             batch=saved["batch"],
             carried={name: _own_rows(engine, value) for name, value in saved["carried"].items()},
             history=saved["history"],
+            validations=saved.get("validations", []),
             losses=Losses(saved["losses"].to(engine.device).unbind()),
             logged={name: value.to(engine.device) for name, value in saved["logged"].items()},
             measured={

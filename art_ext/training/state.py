@@ -86,6 +86,7 @@ class TrainState:
         epoch, batch: position in the data: epochs done, and minibatches of the current one.
         carried: values that the recipe keeps from one minibatch to the next.
         history: a row per completed epoch.
+        validations: a row per validation between the ends of the epochs.
         losses: losses of the weight updates.
         logged: sums of the recipe's values over the current epoch.
         measured: sum and number (2,) of each value that callbacks measured in the current epoch.
@@ -100,6 +101,7 @@ class TrainState:
     batch: int = 0
     carried: dict[str, Tensor] = field(default_factory=dict)
     history: list[Row] = field(default_factory=list)
+    validations: list[Row] = field(default_factory=list)
     losses: Losses = field(default_factory=Losses)
     logged: dict[str, Tensor] = field(default_factory=dict)
     measured: dict[str, Tensor] = field(default_factory=dict)
@@ -112,6 +114,11 @@ class TrainState:
     def seconds(self) -> float:
         """Wall time of all parts of the run."""
         return self.earlier + time.perf_counter() - self.started
+
+    @property
+    def rows(self) -> list[Row]:
+        """Rows of the epochs and of the validations between their ends, in their order."""
+        return sorted([*self.history, *self.validations], key=lambda row: row["updates"])
 
     @property
     def epoch_updates(self) -> int:

@@ -275,7 +275,7 @@ def test_a_bar_shows_updates_and_validation(capsys: pytest.CaptureFixture[str]) 
     reporter = Reporter("pgd", True, Trackers((), None, None))
     with reporter.bar(4, 1):
         reporter.advance(3)
-        reporter.end_epoch({"loss": 0.25, "eps": 0.1, "validation_clean": 0.5}, 3)
+        reporter.report({"loss": 0.25, "eps": 0.1, "validation_clean": 0.5}, 3)
         reporter.advance(4)
     shown = capsys.readouterr().err
     assert "pgd: 100%" in shown

@@ -12,7 +12,7 @@ from typing import Any
 
 from art_ext.configuration.repeating import parsed
 from art_ext.core.wording import counted
-from art_ext.storage.store import Store, store_of
+from art_ext.storage.store import Place, Store, store_of
 from art_ext.storage.training import (
     CONFIGURATION,
     HISTORY,
@@ -95,7 +95,7 @@ class LoadedTraining:
         ]
 
 
-def load_training(folder: Store | Path | str, partial: bool = False) -> LoadedTraining:
+def load_training(folder: Place, partial: bool = False) -> LoadedTraining:
     """Read the folder of a training.
 
     Args:

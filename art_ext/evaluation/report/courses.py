@@ -347,7 +347,7 @@ def _best(loaded: Sequence[LoadedTraining], axis: Axis, scale: svg.Scale) -> lis
 def _numbers(one: Course, share: bool, known: bool) -> Iterable[tuple[str, ...]]:
     for point, value in one.points:
         told = percent(value).removesuffix(" %") if share else f"{value:.4g}"
-        ends = ()
+        ends: tuple[str, ...] = ()
         if known and one.samples:
             ends = (interval(*wilson(round(value * one.samples), one.samples)),)
         yield (one.run, one.name, f"{point.epoch:.4g}", f"{point.rows:,}", told, *ends)

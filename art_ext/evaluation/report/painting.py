@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -98,7 +98,7 @@ def _paint_curve(axes: Axes, steps: svg.Steps, scale: svg.Scale, colour: str) ->
             for ends in (steps.low, steps.high)
         )
         places = np.append(x, scale.place(steps.end))
-        how = None if steps.joined else "post"
+        how: Any = None if steps.joined else "post"
         axes.fill_between(places, low, high, step=how, color=colour, alpha=0.13, linewidth=0)
     for x, y, solid in [] if steps.ticks else _pieces(steps, scale):
         axes.plot(

@@ -273,7 +273,7 @@ def _train_epoch(run: _Run) -> None:
         "seconds": run.seconds,
     }
     run.history.append(row)
-    run.reporter.end_epoch(row, run.update)
+    run.reporter.report(row, run.update)
     _save(run)
 
 

@@ -17,7 +17,7 @@ from art_ext.data.loading import data_name
 from art_ext.models.sources import check_source
 from art_ext.tracking import check_trackers
 from art_ext.training import Recipe, TrainingOptions, make_recipe
-from art_ext.training.measures import check_possible
+from art_ext.training.measures import check_held, check_possible
 from art_ext.training.phases import check_phases
 from art_ext.training.presets import over_preset
 from art_ext.training.recipes import find_recipe
@@ -49,6 +49,7 @@ class Configuration(_Fields):
         check_phases(recipe, TrainingOptions(**self.options()), self.teacher is not None)
         radius = recipe.radius if self.validation_eps is None else self.validation_eps
         check_possible(self.track, recipe, radius if self.validation else None)
+        check_held(self.validation_every, bool(self.validation))
 
     def make_recipe(self) -> Recipe:
         """Create the recipe. Natural training, which perturbs nothing, has no eps."""
