@@ -17,6 +17,7 @@ from art_ext.evaluation.report.courses import course_charts
 from art_ext.evaluation.report.painting import figure_of
 from art_ext.evaluation.report.rendering import Cell, Column, Line, interval, render_template, told
 from art_ext.storage.differences import flat
+from art_ext.storage.ownership import sweep
 from art_ext.storage.store import Place, store_of
 from art_ext.storage.training import PAGE, PLOT
 
@@ -59,7 +60,9 @@ def rewrite_training_report(folder: Place) -> None:
     Raises:
         ImportError, ValueError, OSError: as ``load_training`` and ``write_training_report``.
     """
-    write_training_report(folder, [load_training(folder)])
+    loaded = [load_training(folder)]
+    sweep(store_of(folder), (PAGE, PLOT))  # of processes that were killed while they wrote them
+    write_training_report(folder, loaded)
 
 
 def require_page() -> None:
