@@ -45,7 +45,7 @@ from art_ext.training.recipes.registry import RECIPES
 
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
-VALUES = ROOT / "art_ext" / "cli" / "values.py"
+VALUES = ROOT / "art_ext" / "configuration" / "values.py"
 PAGES = ("README.md", "docs/**/*.md")
 
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def values() -> str:
-    """Return the module of the names that a shell completes, which imports nothing."""
+    """Return the module of the names of what ships, which imports nothing."""
     names = {
         "ATTACKS": [spec.name for spec in registry.specs() if registry.is_built_in(spec)],
         "DATA": DATA_NAMES,
@@ -70,7 +70,7 @@ def values() -> str:
         "RECIPES": [recipe.name for recipe in CATALOGUE],
     }
     lines = [f"{name} = {tuple(sorted(found))!r}" for name, found in names.items()]
-    head = '"""Names that a shell completes, written by ``make tables`` from their lists."""'
+    head = '"""Names for help and completion, written by ``make tables`` from their lists."""'
     text = "\n\n".join([head, "from __future__ import annotations", *lines]) + "\n"
     return formatted(text, VALUES)
 

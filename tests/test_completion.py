@@ -40,7 +40,7 @@ def completed(line: str) -> tuple[list[str], str]:
 def test_a_shell_completes_names_without_torch(line: str, wanted: list[str]) -> None:
     found, imported = completed(line)
     assert found == wanted
-    assert "art_ext.cli.values" in imported
+    assert "art_ext.configuration.values" in imported
     assert not {"torch", "numpy", "art"} & {
         text.split("|")[-1].strip() for text in imported.split("\n")
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from art_ext.cli import values
+from art_ext.configuration import values
 
 # by name of the option or argument
 COMPLETED: dict[str, Sequence[str]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from art_ext.configuration.options import COMMAND, LOOP, Option
+from art_ext.configuration.values import MODELS
 
 INPUT = "input"  # the unit of eps
 DATA = Option(
@@ -13,9 +14,8 @@ DATA = Option(
 )
 MODEL = Option(
     "timm/NAME, torchvision/NAME, hf/NAME or hf/FOLDER, robustbench/NAME, FILE.onnx, the folder of"
-    " a training, FILE.py:FACTORY or MODULE:FACTORY, or digits-cnn, mnist-conv2, mnist-smallcnn,"
-    " mnist-lenet5, preactresnet18, resnet18, resnet50, resnext29, densenet-bc, densenet121, vgg16,"
-    " wideresnet, cifar-resnet, cifar-resnet20, cifar-seven-layer (art-ext models lists all)."
+    f" a training, FILE.py:FACTORY or MODULE:FACTORY, or {', '.join(MODELS)} (art-ext models lists"
+    " all)."
 )
 MODEL_ARGS = Option("Arguments of the factory or of the library: key=value,key=value.")
 WEIGHTS = Option("Checkpoint: safetensors, or torch.save of tensors.")

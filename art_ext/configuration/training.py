@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from art_ext.configuration import shared
 from art_ext.configuration.data import DataOptions
 from art_ext.configuration.options import COMMAND, EVERY, LOOP, RUN, option
+from art_ext.configuration.values import RECIPES
 
 if TYPE_CHECKING:
     import os
@@ -57,10 +58,8 @@ class _Run(DataOptions):
     )
     recipe: str = option(
         MISSING,
-        "Training method: natural, pgd, trades, fast, fast-trades, free, grad-align, fast-plus,"
-        " yopo, yopo-trades, cat, atcd, backward-smoothing, war, distillation, rce, mmlda, mmc or"
-        " adp, or FILE.py:CLASS, one of your own (art-ext recipes lists all). Needed, here, in the"
-        " configuration file or by a preset.",
+        f"Training method: {', '.join(RECIPES)}, or FILE.py:CLASS, one of your own (art-ext recipes"
+        " lists all). Needed, here, in the configuration file or by a preset.",
     )
     craft: str | None = option(
         None,

@@ -1,4 +1,4 @@
-"""Names that a shell completes, written by ``make tables`` from their lists."""
+"""Names for help and completion, written by ``make tables`` from their lists."""
 
 from __future__ import annotations
 
