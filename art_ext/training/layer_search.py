@@ -41,7 +41,7 @@ def first_layer(model: nn.Module, rows: Tensor, name: str | None, mode: str) -> 
         prefix = str(getattr(model, "module_prefix", ""))  # of the names in a wrapper
         order = _in_order(network, call, pair, prefix)
         if name is not None:
-            name = name.removeprefix(prefix)
+            name = str(name).removeprefix(prefix)  # a command line reads the name "1" as a number
             _check_name(name, order, network, prefix)
         found = name or next((one for one in order if _holds_weights(order[one])), None)
         if found is not None and not isinstance(call(pair), Tensor):

@@ -233,9 +233,10 @@ class Odd(nn.Module):
         (lambda: preact_resnet18(width=4), None, "conv1"),
         (lambda: preact_resnet18(width=4), "conv1", "conv1"),
         (convolutional, "3", "3"),
+        (convolutional, 3, "3"),  # as a command line reads it
         (Odd, "scale", "scale"),
     ],
-    ids=["digits", "convolution", "convolution given", "child given", "odd given"],
+    ids=["digits", "convolution", "convolution given", "child given", "number given", "odd given"],
 )
 @pytest.mark.parametrize("kind", [Yopo, YopoTrades])
 def test_the_first_layer_of_a_network(build, given, found, kind):
