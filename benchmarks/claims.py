@@ -170,7 +170,12 @@ class Trial:
 
 
 def mean(values: Sequence[float], digits: int = 2) -> str:
-    """Return the mean of the seeds and the half width of its interval, as text."""
+    """Return the mean of the seeds and the half width of its interval, as text.
+
+    A quantity may be undefined for a seed, such as the cosine of a gradient of 0.
+    """
+    if not all(map(math.isfinite, values)):
+        return "undefined"
     middle = f"{statistics.mean(values):.{digits}f}"
     if len(values) not in QUANTILES:
         return middle
