@@ -237,6 +237,7 @@ def test_values_that_go_together_are_rows_of_one_axis(tmp_path: Path) -> None:
     result = sweep(tmp_path, *zipped, "--values", "clean,updates,best.epoch,lr,minutes")
     assert result.exit_code == 2
     assert "unknown value 'lr'" in result.stderr
+    assert [one["lr"] for one in table(tmp_path / "table.csv")] == ["", ""]
     result = sweep(tmp_path, *zipped, "--values", "clean,updates,learning_rate", "--over", "seed")
     assert result.exit_code == 0, result.output
     rows = table(tmp_path / "table.csv")
@@ -299,6 +300,12 @@ def test_cells_of_an_evaluation(swept: Path, tmp_path: Path) -> None:
         (("--grid", f"seed={','.join(map(str, range(1001)))}"), CELL, "1,001 cells"),
         (("--grid", "eps=8/255,0.03137254901960784"), CELL, "two cells are the same run"),
         (("--grid", "seed=0,1", "--rows", "sed"), CELL, "rows must be a key of the grid"),
+        (
+            ("--grid", "seed=0,1", "--over", "sed"),
+            CELL,
+            "over must name keys of the grid, got 'sed'",
+        ),
+        (("--grid", "seed=0,1", "--values", "PGD-200"), CELL, "'PGD-200': the cells have pgd20"),
         (("--grid", "seed=0", "--config", "trade-width"), CELL, "did you mean 'trades-width'"),
         (("--grid", "seed=0"), ("trian",), "did you mean 'train'"),
         (("--grid", "seed=0"), (), "a sweep needs a command"),

@@ -127,6 +127,9 @@ def read_sweep_plan(
             raise ValueError(f"{key} is given twice: in the grid, and as an option of all cells")
     table = _table(config, content.get("table", {}))
     over = table["over"]
+    for key in over:
+        if key not in (*keys, SweepConfig.over):  # the default need not be in the grid
+            raise ValueError(f"over must name keys of the grid, got {key!r}{nearest(key, keys)}")
     first = [axis.keys[0] for axis in axes if not {*axis.keys} & {*over}]
     rows, columns = _places(table, first, keys)
     cells = _cells(known, base, axes, Path(config.out))

@@ -24,7 +24,7 @@ from art_ext.storage.sweeps import (
 from art_ext.sweeps.plan import Cell, Sweep
 from art_ext.sweeps.running import CellTask, Ended, Run, run_cells
 from art_ext.sweeps.table import Group, cells_csv, groups_of, table_csv, table_markdown
-from art_ext.sweeps.values import Value, check_values, default_values, values_of
+from art_ext.sweeps.values import Value, check_values, default_values, unknown_value, values_of
 
 
 @dataclass(eq=False)
@@ -34,7 +34,8 @@ class Results:
     Attributes:
         sweep: the sweep.
         names: of the values.
-        values: of each cell by name. None: it is not finished.
+        values: of each cell by name. None: it is not finished. A value that it lacks is None.
+        had: names of the values that some finished cell has.
         errors: messages of the cells that failed in this process, by their numbers.
         seconds: that cells took in this process, by their numbers.
     """
@@ -42,17 +43,24 @@ class Results:
     sweep: Sweep
     names: Sequence[str]
     values: list[dict[str, Value] | None] = field(default_factory=list)
+    had: set[str] = field(default_factory=set)
     errors: dict[int, str] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
 
     def read(self, number: int) -> None:
-        """Read the values of a finished cell.
-
-        Raises:
-            ValueError: for a value that it does not have.
-        """
+        """Read the values of a finished cell."""
         cell = self.sweep.cells[number]
-        self.values[number] = values_of(self.sweep.command.name, cell.folder, self.names)
+        found = values_of(self.sweep.command.name, cell.folder, self.names)
+        self.had |= found.keys()
+        self.values[number] = {name: found.get(name) for name in self.names}
+
+    def check(self) -> None:
+        """Raise ValueError for a value that no finished cell has. There may be none of them yet."""
+        done = [number for number, values in enumerate(self.values) if values is not None]
+        for name in self.names if done else ():
+            if name not in self.had:
+                folder = self.sweep.cells[done[0]].folder
+                raise unknown_value(self.sweep.command.name, folder, name)
 
     @property
     def groups(self) -> list[Group]:
@@ -104,14 +112,14 @@ def begun_before(sweep: Sweep) -> Results:
     """Return the results of the cells that are finished.
 
     Raises:
-        ValueError: for a value that they, or the command, do not have.
+        ValueError: for a value that the command does not have.
     """
     command = sweep.command
     names = sweep.values or default_values(command.name, [cell.config for cell in sweep.cells])
     for name in names:
         if name in sweep.keys:
             raise ValueError(f"values: {name} is a key of the grid, which the table shows anyway")
-    check_values(command.name, names)
+    check_values(command.name, names, [cell.config for cell in sweep.cells])
     results = Results(sweep, names, [None] * len(sweep.cells))
     for number, cell in enumerate(sweep.cells):
         if command.finished(cell.folder, cell.config):
@@ -140,7 +148,7 @@ def run_sweep(
 
     Raises:
         ValueError: for a folder of another sweep or with other files, for one that another process
-            writes into, and for a value that a finished cell does not have.
+            writes into, and at the end for a value that no cell has.
     """
     from art_ext.sweeps.page import page
 
@@ -166,4 +174,5 @@ def run_sweep(
         tasks = [CellTask(run, sweep.cells[one].values, sweep.cells[one].folder) for one in numbers]
         run_cells(tasks, workers, out, ended)
         store.write(PAGE, page(results).encode())
+    results.check()
     return results

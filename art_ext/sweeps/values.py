@@ -37,8 +37,24 @@ def is_share(name: str) -> bool:
     return _SHARE.search(name.lower().replace("-", "")) is not None
 
 
-def check_values(command: str, names: Sequence[str]) -> None:
-    """Raise ValueError for a name that no run of the command can have, as far as that is known."""
+def check_values(command: str, names: Sequence[str], configs: Sequence[Any]) -> None:
+    """Raise ValueError for a name that no run of the command can have, as far as that is known.
+
+    The columns of a history are those of its recipe. Nobody knows them before a run.
+
+    Args:
+        command: of the cells.
+        names: of the values.
+        configs: of the cells.
+    """
+    if command == "train":
+        known = {f"pgd{config.pgd_steps}" for config in configs}
+        for name in names:
+            figure = _plain(name).rpartition(".")[2]
+            if re.fullmatch(r"pgd\d+", figure) and figure not in known:
+                raise ValueError(
+                    f"unknown value {name!r}: the cells have {', '.join(sorted(known))}"
+                )
     if command == "evaluate":
         known = [*(one.name for one in fields(Row)), "minutes"]
         for name in names:
@@ -48,22 +64,24 @@ def check_values(command: str, names: Sequence[str]) -> None:
 
 
 def values_of(command: str, folder: Path, names: Sequence[str]) -> dict[str, Value]:
-    """Return the values of a finished run.
+    """Return the values of a finished run. One that it does not have is left out.
 
     Args:
         command: of the run.
         folder: of the run.
         names: of the values.
-
-    Raises:
-        ValueError: for a value that the run does not have. The message names the nearest one.
     """
-    known = _of_evaluation(folder) if command == "evaluate" else _of_training(folder)
-    plain = {_plain(name): value for name, value in known.items()}
-    for name in names:
-        if _plain(name) not in plain:
-            raise ValueError(f"unknown value {name!r}{nearest(name, known)} of {folder}")
-    return {name: plain[_plain(name)] for name in names}
+    plain = {_plain(name): value for name, value in _known(command, folder).items()}
+    return {name: plain[_plain(name)] for name in names if _plain(name) in plain}
+
+
+def unknown_value(command: str, folder: Path, name: str) -> ValueError:
+    """Return the error for a value that no run has, with the nearest one of a finished run."""
+    return ValueError(f"unknown value {name!r}{nearest(name, _known(command, folder))} of {folder}")
+
+
+def _known(command: str, folder: Path) -> dict[str, Value]:
+    return _of_evaluation(folder) if command == "evaluate" else _of_training(folder)
 
 
 def _plain(name: str) -> str:
