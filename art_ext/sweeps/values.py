@@ -48,13 +48,11 @@ def check_values(command: str, names: Sequence[str], configs: Sequence[Any]) -> 
         configs: of the cells.
     """
     if command == "train":
-        known = {f"pgd{config.pgd_steps}" for config in configs}
+        figures = sorted({f"pgd{config.pgd_steps}" for config in configs})
         for name in names:
             figure = _plain(name).rpartition(".")[2]
-            if re.fullmatch(r"pgd\d+", figure) and figure not in known:
-                raise ValueError(
-                    f"unknown value {name!r}: the cells have {', '.join(sorted(known))}"
-                )
+            if re.fullmatch(r"pgd\d+", figure) and figure not in figures:
+                raise ValueError(f"unknown value {name!r}: the cells have {', '.join(figures)}")
     if command == "evaluate":
         known = [*(one.name for one in fields(Row)), "minutes"]
         for name in names:

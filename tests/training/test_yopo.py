@@ -274,6 +274,13 @@ def test_a_module_that_cannot_be_the_first_layer(given, message, data, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("kind", [Yopo, YopoTrades])
+def test_the_first_layer_is_given_by_name(kind):
+    for given, found in ((torch.nn.Linear(2, 2), "Linear"), (True, "bool"), (0.5, "float")):
+        with pytest.raises(ValueError, match=f"first must be the name of a module, got {found}"):
+            kind(eps=EPS, first=given)
+
+
 def test_crafting_in_eval_mode_may_run_a_norm_and_dropout_alone(data):
     x = data[0]
     assert YopoTrades(eps=EPS, first="drop").fitted(Odd(), x, 0).first == "drop"

@@ -33,7 +33,7 @@ class FirstLayerAscent(Craft):
     first: str | None
 
     def __post_init__(self) -> None:
-        check_passes(self.num_outer, self.num_inner, self.step_size)
+        check_passes(self.num_outer, self.num_inner, self.step_size, self.first)
 
     def cost(self) -> Cost:
         """Return 1 + m forwards, one for p(x), m backwards, and m n rows of the first layer."""
@@ -54,8 +54,10 @@ class FirstLayerAscent(Craft):
         return rows
 
 
-def check_passes(num_outer: int, num_inner: int, step_size: float | None) -> None:
-    """Raise ValueError for numbers of passes or a step size out of range."""
+def check_passes(num_outer: int, num_inner: int, step_size: float | None, first: object) -> None:
+    """Raise ValueError for numbers of passes or a step size out of range, or for no name."""
+    if isinstance(first, bool) or not isinstance(first, (str, int, type(None))):
+        raise ValueError(f"first must be the name of a module, got {type(first).__name__}")
     check_count("num_outer", num_outer)
     check_count("num_inner", num_inner)
     if step_size is not None:

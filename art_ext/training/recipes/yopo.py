@@ -78,7 +78,7 @@ class Yopo(BallRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_passes(self.num_outer, self.num_inner, self.step_size)
+        check_passes(self.num_outer, self.num_inner, self.step_size, self.first)
         check_choice("first_gradient", self.first_gradient, FIRST_GRADIENTS)
         check_flag("boxed_start", self.boxed_start)
 
