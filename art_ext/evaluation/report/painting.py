@@ -98,7 +98,7 @@ def _paint_curve(axes: Axes, steps: svg.Steps, scale: svg.Scale, colour: str) ->
         axes.plot(
             x,
             y,
-            drawstyle="steps-post",
+            drawstyle="default" if steps.straight else "steps-post",
             color=colour,
             alpha=alpha,
             linewidth=1.1 if steps.faint else 1.8,
@@ -117,6 +117,10 @@ def _paint_curve(axes: Axes, steps: svg.Steps, scale: svg.Scale, colour: str) ->
 
 def _pieces(steps: svg.Steps, scale: svg.Scale) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
     """Yield places and heights of the parts that are solid, and of those that are dashed."""
+    if steps.straight:
+        heights = np.array([scale.height(value) for value in steps.y.tolist()])
+        yield scale.place(steps.x), heights, True
+        return
     x, last = svg.thinned(scale.place(steps.x), svg.COLUMN)
     y = np.array([scale.height(value) for value in steps.y[last]])
     solid = steps.solid[last]

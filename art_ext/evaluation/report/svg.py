@@ -1,4 +1,4 @@
-"""Geometry of the page's figures: step curves, bands and marks as inline SVG.
+"""Geometry of the page's figures: curves, bands and marks as inline SVG.
 
 The plot area is ``UNITS`` wide and high, whatever its size on the screen is. Strokes and text keep
 their size. ``chart.html.j2`` writes the elements, the style sheet colours them.
@@ -57,7 +57,7 @@ class Mark:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """A step curve.
+    """A curve in steps, or of straight lines between its marks.
 
     Attributes:
         model, attack: whose it is.
@@ -73,6 +73,7 @@ class Steps:
         counts: count at each stop of the chart, of ``samples``.
         sure: (T,) bool for each stop up to ``end``: measured there, so that the readout names no
             dash. None: as the line is drawn.
+        straight: True for straight lines from each ``x`` to the next, all solid.
         samples: number of samples.
         label: at its end. Empty: no label.
         choice: name in the legend that makes it full. Empty: none.
@@ -95,6 +96,7 @@ class Steps:
     label: str = ""
     choice: str = ""
     sure: np.ndarray | None = None
+    straight: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,9 @@ def thinned(places: np.ndarray, column: float) -> tuple[np.ndarray, np.ndarray]:
 
 def _lines(steps: Steps, scale: Scale) -> tuple[str, str]:
     """Return the paths of the solid and of the dashed parts."""
+    if steps.straight:
+        pairs = zip(steps.x.tolist(), steps.y.tolist(), strict=True)
+        return "M" + "L".join(f"{_x(scale, x)} {_y(scale, y)}" for x, y in pairs), ""
     x, last = thinned(scale.place(steps.x), COLUMN)
     y = steps.y[last]
     solid = steps.solid[last]
