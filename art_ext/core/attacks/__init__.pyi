@@ -1689,6 +1689,7 @@ def mi_fgsm(
     num_steps: int = 10,
     step_size: float | None = None,
     decay: float = 1.0,
+    keep_samples: int = 0,
     targeted: bool = False,
     targets: Tensor | None = None,
     mask: Tensor | None = None,
@@ -1726,6 +1727,8 @@ def mi_fgsm(
         num_steps: T, the number of steps. Default: 10.
         step_size: alpha, in the units of x. Default: None, ``eps / T``.
         decay: mu, >= 0. Default: 1.
+        keep_samples: S, at most T. The last S iterates of each sample are returned in ``samples``
+            (S, N, *S). A sample that made fewer steps repeats its last one. Default: 0, none.
         targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
             False.
         targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
