@@ -251,6 +251,7 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
         chunk_size=config.chunk_size,
         shard=part,
         save_images=config.save_images,
+        save_states=config.save_states,
         device=device,
         seed=config.seed,
         arguments={

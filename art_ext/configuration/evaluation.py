@@ -258,6 +258,9 @@ class EvaluationConfig(DataOptions):
         metavar="RUN",
     )
     save_images: bool = option(False, "Keep every adversarial image.")
+    save_states: bool = option(
+        False, "Keep all states of attacks that draw several of a sample, such as hmcam."
+    )
     name: Texts = option(
         (),
         "Name of the model in table and report. By default that of its checkpoint, or the last part"

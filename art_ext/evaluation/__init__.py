@@ -15,7 +15,13 @@ measure for ART users; it alone imports ART.
 
 from __future__ import annotations
 
-from art_ext.evaluation.analysis.records import load_images, load_run, read_records, read_run
+from art_ext.evaluation.analysis.records import (
+    load_images,
+    load_run,
+    load_states,
+    read_records,
+    read_run,
+)
 from art_ext.evaluation.analysis.table import Row, summarise
 from art_ext.evaluation.execution.finish import Outcome
 from art_ext.evaluation.execution.job import Watcher
@@ -43,6 +49,7 @@ __all__ = [
     "limits",
     "load_images",
     "load_run",
+    "load_states",
     "merge",
     "read_records",
     "read_run",

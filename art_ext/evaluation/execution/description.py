@@ -62,6 +62,7 @@ def describe(
                 "access": attack.access,
                 "arguments": dict(attack.arguments),
                 **_tanh_iterations(attack, job.settings),
+                **({"chain": True} if attack.chain else {}),
                 **_form(attack, job),
             }
             for attack in job.panel
@@ -258,6 +259,18 @@ def _stability(panel: Sequence[Attack]) -> str:
     )
 
 
+def _chains(panel: Sequence[Attack]) -> list[str]:
+    """Return a sentence on the states of chains. Empty without one."""
+    names = ", ".join(attack.name for attack in panel if attack.chain)
+    if not names:
+        return []
+    return [
+        f"Several states of each sample are kept ({names}). The model predicts each of them once,"
+        " outside of the ledger. Acceptance, diversity, classes and all-or-nothing are over the"
+        " correctly classified samples that the attack was given."
+    ]
+
+
 def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: str) -> list[str]:
     """Return the protocol of a run, one or two sentences per entry."""
     lower, upper = settings.clip_values
@@ -281,6 +294,7 @@ def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: s
         *((_CASCADE if mode == "cascade" else _INDEPENDENT,) if len(panel) > 1 else ()),
         *((_stability(panel),) if settings.stability else ()),
         *(attack.about for attack in panel),
+        *_chains(panel),
         *(_arguments_of(attack) for attack in panel if attack.arguments),
     ]
     searching = ", ".join(attack.name for attack in panel if attack.nearest and attack.stops_early)

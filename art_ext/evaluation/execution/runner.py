@@ -23,6 +23,7 @@ from art_ext.data import Dataset, Samples
 from art_ext.data.lazy import check_repeatable
 from art_ext.evaluation.analysis.blocks import CUSTOM
 from art_ext.evaluation.analysis.records import require_report
+from art_ext.evaluation.execution.chains import check_chains
 from art_ext.evaluation.execution.description import describe
 from art_ext.evaluation.execution.detection import Fitting, defended
 from art_ext.evaluation.execution.engines import (
@@ -108,6 +109,7 @@ def evaluate(
     seed: int | None = 0,
     shard: tuple[int, int] | None = None,
     save_images: bool = False,
+    save_states: bool = False,
     arguments: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     watcher: Watcher | None = None,
@@ -185,6 +187,8 @@ def evaluate(
         shard: (i, n), 0 <= i < n: run every n-th chunk only, from the i-th on.
         save_images: keep every adversarial, for ``load_images`` and submissions, not only those
             that the report shows.
+        save_states: keep all states of the attacks that draw several of a sample, such as
+            ``hmcam``, or ``pgd`` with ``keep_samples``, for ``load_states``.
         arguments: values to record as the run's arguments besides the ones above.
         overwrite: begin again, also in a folder with other files in it. Files with our names are
             replaced.
@@ -341,7 +345,9 @@ def evaluate(
         save_images,
         detection,
         resources,
+        save_states,
     )
+    check_chains(job)
     check_services(job, crew is not None)
     fitting = Fitting(
         fpr,
@@ -369,6 +375,7 @@ def evaluate(
         **settings.recorded(),
         "seed": seed,
         "save_images": save_images,
+        **({"save_states": True} if save_states else {}),
         **({} if detection is None else fitting.told(planned)),
         **({} if adaptive else {"adaptive": False}),
         **({"members": True} if members else {}),
@@ -424,6 +431,7 @@ def evaluate(
                 save_images,
                 tuple(one.for_workers() for one in planned),
                 source,
+                save_states,
             )
             _distribute(crew, blueprint, work, numbers, overwrite, tracked, watcher is not None)
         if ensembles and (first == 0 or not folder.missing()):

@@ -215,6 +215,7 @@ class Attack:
         resources: what it needs besides model and samples, as in ``AttackSpec``.
         accelerated: names of the settings for faster passes that it takes.
         marks: numbers of queries at which its trace holds distances, ascending.
+        chain: True if its result holds several states of each sample.
     """
 
     name: str
@@ -240,6 +241,7 @@ class Attack:
     resources: tuple[str, ...] = ()
     accelerated: tuple[str, ...] = ()
     marks: tuple[int, ...] = ()
+    chain: bool = False
 
     def budget(self, settings: Settings) -> int | None:
         """Return the most queries of a sample. None without a limit."""
