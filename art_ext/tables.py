@@ -29,6 +29,7 @@ from art_ext.configuration.options import Option, default_of, options_of
 from art_ext.configuration.parsing import read_toml
 from art_ext.configuration.sweep import SweepConfig
 from art_ext.configuration.training import TrainingConfig
+from art_ext.configuration.transfer import TransferConfig
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import AttackSpec
 from art_ext.core.detection import registry as detectors
@@ -436,6 +437,7 @@ TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "limits": partial(_options, LimitsConfig),
     "training": partial(_options, TrainingConfig),
     "evaluation": partial(_options, EvaluationConfig),
+    "transfer": partial(_options, TransferConfig),
     "sweep": partial(_options, SweepConfig),
     "generator": partial(_options, GeneratorConfig),
     "generated": partial(_options, SampleConfig),

@@ -35,6 +35,7 @@ from art_ext.cli import (
     submit,
     sweep,
     train,
+    transfer,
 )
 
 app = typer.Typer(
@@ -78,6 +79,7 @@ for _module in (
     demo,
     evaluate,
     limits,
+    transfer,
     merge,
     attacks,
     recipes,

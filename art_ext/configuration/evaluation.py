@@ -84,7 +84,11 @@ class EvaluationConfig(DataOptions):
         "Measure the share of samples whose prediction, right or wrong, no attack changes."
         " Fixed-radius attacks then also run on the misclassified samples.",
     )
-    targeted: str | int | None = option(None, "Targets: random, least-likely, or one class index.")
+    targeted: str | int | None = option(
+        None,
+        "Targets: random, least-likely, next (the label plus 1, modulo the classes), or one class"
+        " index.",
+    )
     eps: tuple[float, ...] = option(
         (8 / 255,),
         "Radius or radii in the units of the input: 4/255,8/255.",

@@ -196,6 +196,7 @@ def _goal(settings: Settings) -> str:
         "least-likely": (
             "towards the class of each sample's lowest clean score (one more forward per sample)"
         ),
+        "next": "towards the class after each label (modulo the number of classes)",
     }
     return goals.get(str(settings.targeted), f"towards class {settings.targeted}")
 

@@ -294,5 +294,5 @@ class Watcher:
                 a success within the largest eps.
         """
 
-    def units(self, done: int, total: int) -> None:
-        """Progress of the units of a run on limits besides its attacks."""
+    def units(self, done: int, total: int, what: str = "constants and risks") -> None:
+        """Progress of the units of a run on limits besides its attacks, or of transfers."""

@@ -37,6 +37,7 @@ from art_ext.evaluation.execution.estimate import estimate_run
 from art_ext.evaluation.execution.executor import Distribution
 from art_ext.evaluation.execution.finish import Outcome, finish
 from art_ext.evaluation.execution.job import Blueprint, Job, Rebuild, Watcher
+from art_ext.evaluation.execution.member_transfer import ensembles_of, measure_transfer
 from art_ext.evaluation.execution.models import (
     AnyData,
     Models,
@@ -60,7 +61,6 @@ from art_ext.evaluation.execution.services import (
 )
 from art_ext.evaluation.execution.stability import check_stability
 from art_ext.evaluation.execution.tracked import TrackedRun
-from art_ext.evaluation.execution.transfer import ensembles_of, measure_transfer
 from art_ext.evaluation.execution.work import ChunkTask, Work
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.detectors import digests, plan_detectors
@@ -168,8 +168,9 @@ def evaluate(
             takes the panel's own mode, and ``"independent"`` for attacks.
         attack_args: by the attack's name, arguments that it takes besides the ones below.
         targeted: None, or the rule for each sample's target: ``"random"`` (uniform over the classes
-            other than its label), ``"least-likely"`` (lowest clean score), or one class for all.
-            Samples that are misclassified or whose label is the target are not attacked then.
+            other than its label), ``"least-likely"`` (lowest clean score), ``"next"`` (the label
+            plus 1, modulo the classes), or one class for all. Samples that are misclassified or
+            whose label is the target are not attacked then.
         max_queries: most forward rows per sample, for our attacks with labels or scores that have
             no ``max_queries`` in ``attack_args``. A value that a panel sets wins over it.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``, in any usual spelling (``np.inf``, ``"L2"``, 1).

@@ -73,6 +73,7 @@ class FixedRadius(Driver):
         self.moved = torch.zeros_like(self.already)
         self.trajectories = 1
         self.spent = 0
+        self.visited: tuple[Tensor | None, int] = (None, 0)  # candidates, for the callback
 
     def run(
         self, method: Method[S], *, num_restarts: int = 1, keep_ends: bool = False
@@ -194,6 +195,8 @@ class FixedRadius(Driver):
             oracle = problem.oracle
             spent = oracle.queries[problem.index] if self.verifies else self.spent * oracle.cost
             self.successes.hold(state.x, success, losses, spent)
+        if self.callback is not None:
+            self.visited = state.x, self.successes.number * method.num_steps + t
         state = method.observe(problem, state, answers, t)
         check_state(method, "observe", state, problem)
         return self._drop(state, answers, last, stops, counts)
@@ -239,7 +242,8 @@ class FixedRadius(Driver):
     def _tell(self, finished: Tensor, success: Tensor, chain: Tensor | None) -> None:
         if self.callback is not None:
             length = self.successes.lengths(self.problem)
-            self.tell(finished, success, torch.where(success, length, torch.inf), chain)
+            distance = torch.where(success, length, torch.inf)
+            self.tell(finished, success, distance, chain, *self.visited)
         self.rounds += 1
 
     def interim(self) -> AttackResult:
