@@ -98,13 +98,7 @@ class TestRecords:
         for source, target in (("a", "b"), ("c", "a")):
             answered = nets[source](data.x).argmax(dim=1)
             made = pgd(
-                nets[source],
-                data.x,
-                answered,
-                eps=EPS,
-                num_steps=5,
-                seed=0,
-                on_failure="last",
+                nets[source], data.x, answered, eps=EPS, num_steps=5, seed=0, on_failure="last"
             )
             before = nets[target](data.x).argmax(dim=1)
             after = nets[target](made.x_adv).argmax(dim=1)
@@ -128,7 +122,12 @@ class TestRecords:
         answers = [net(data.x).argmax(dim=1) for net in nets.values()]
         right = (answers[0] == data.y) & (answers[1] == data.y) & (answers[2] == data.y)
         outcome = transfer(
-            nets, None, data.take(right.nonzero().flatten()), ("fgsm",), str(tmp_path / "r"), eps=EPS
+            nets,
+            None,
+            data.take(right.nonzero().flatten()),
+            ("fgsm",),
+            str(tmp_path / "r"),
+            eps=EPS,
         )
         records = outcome.records
         assert records["strict"].notna().all()
@@ -181,7 +180,7 @@ class TestGoingOn:
     ) -> None:
         out = str(tmp_path / "run")
         transfer(nets, None, data, ("fgsm",), out, eps=EPS)
-        with pytest.raises(ValueError, match="fgsm .* on the source 'b'.*is not given now"):
+        with pytest.raises(ValueError, match=r"fgsm .* on the source 'b'.*is not given now"):
             transfer({"a": nets["a"]}, nets, data, ("fgsm",), out, eps=EPS)
         with pytest.raises(ValueError, match="on the target 'c', which is not given now"):
             transfer(nets, {"a": nets["a"], "b": nets["b"]}, data, ("fgsm",), out, eps=EPS)
@@ -248,9 +247,7 @@ class TestTargeted:
 
 
 class TestEnsembles:
-    def test_members_are_columns(
-        self, nets: dict[str, Net], data: Dataset, tmp_path: Path
-    ) -> None:
+    def test_members_are_columns(self, nets: dict[str, Net], data: Dataset, tmp_path: Path) -> None:
         outcome = transfer(
             nets,
             {"c": nets["c"]},
@@ -349,7 +346,7 @@ class TestLabels:
             {"a": nets["a"]}, {"b": nets["b"]}, data, ("fgsm",), str(tmp_path / "y"), **keywords
         )
         pd.testing.assert_frame_equal(plain(one.records), plain(two.records))
-        with pytest.raises(ValueError, match="fgsm needs gradients.*class indices only"):
+        with pytest.raises(ValueError, match=r"fgsm needs gradients.*class indices only"):
             transfer({"s": said}, None, data, ("fgsm",), str(tmp_path / "z"), **keywords)
 
 

@@ -62,7 +62,7 @@ class TransferConfig(DataOptions):
         metavar="NAME=A+B",
     )
     average: str = option(
-        "logits", "What an ensemble averages.", choices=("logits", "probabilities", "losses")
+        "logits", "Average of an ensemble.", choices=("logits", "probabilities", "losses")
     )
     hold_out: bool = option(
         False, "Each source in turn is the target, and the ensemble of the others the source."

@@ -35,7 +35,7 @@ class TransferRow:
         seeds: number of seeds.
         counted: samples that source and target classify correctly, and not as the class to reach.
         strict: share of these with a success on the target.
-        strict_low, strict_high: its 95 % Wilson interval. With several seeds that of the mean share.
+        strict_low, strict_high: its 95 % Wilson interval, with several seeds that of the mean.
         strict_least, strict_most: lowest and highest share of a seed.
         samples: samples that count for the authors' metric.
         authors: share of these whose prediction on the target changes, or is the class to reach.

@@ -77,7 +77,7 @@ def _rows(
 
 
 class Goal:
-    """What counts as a success of the samples of a chunk on a target.
+    """Rule by which the samples of a chunk count as successes on a target.
 
     Args:
         label: (K,) classes of the samples.

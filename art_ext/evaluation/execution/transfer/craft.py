@@ -136,33 +136,35 @@ def answers(name: str, model: Model, crafted: Tensors, settings: Settings) -> Te
         ValueError: if the model fails.
     """
 
-    def ask(rows: Tensor) -> Tensor:
+    def classes_of(rows: Tensor) -> Tensor:
         return predictions(
             model, rows.unsqueeze(0), settings.outputs, settings.batch_size, settings.device
         ).squeeze(0)
 
     try:
         found = {
-            key: torch.stack([ask(rows) for rows in crafted[key]])
+            key: torch.stack([classes_of(rows) for rows in crafted[key]])
             for key in ("states", "iterates")
             if key in crafted
         }
-        return {"x_adv": _of_examples(crafted, found, ask), **found}
+        return {"x_adv": _of_examples(crafted, found, classes_of), **found}
     except ModelStopped:
         raise
     except Exception as error:  # the model is the user's
         raise failure(f"the target {name!r} fails on examples", error) from error
 
 
-def _of_examples(crafted: Tensors, found: Tensors, ask: Callable[[Tensor], Tensor]) -> Tensor:
+def _of_examples(
+    crafted: Tensors, found: Tensors, classes_of: Callable[[Tensor], Tensor]
+) -> Tensor:
     x_adv = crafted["x_adv"]
     if "states" not in found:
-        return ask(x_adv)
+        return classes_of(x_adv)
     same = torch.stack([(one == x_adv).flatten(1).all(dim=1) for one in crafted["states"]])
     known = same.any(dim=0)
     labels = found["states"].gather(0, same.to(torch.int8).argmax(dim=0, keepdim=True)).squeeze(0)
     if not bool(known.all()):
-        labels[~known] = ask(x_adv[~known])
+        labels[~known] = classes_of(x_adv[~known])
     return labels
 
 

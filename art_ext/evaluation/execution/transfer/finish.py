@@ -34,19 +34,20 @@ class TransferOutcome:
         folder: of the run.
         rows: the table. Empty while units are missing.
         missing: number of units that other processes have not finished.
+        place: the folder with its records. None while units are missing.
     """
 
     folder: Path
     rows: list[TransferRow] = field(default_factory=list)
     missing: int = 0
-    _place: TransferFolder | None = None
+    place: TransferFolder | None = None
 
     @cached_property
     def records(self) -> pd.DataFrame:
         """One row per source, target, attack, setting, seed, ``at`` and sample."""
-        if self._place is None:
+        if self.place is None:
             raise ValueError(f"{self.folder} lacks units: run the missing shards first")
-        return self._place.records()
+        return self.place.records()
 
 
 def finish(

@@ -63,7 +63,7 @@ def outputs_of(
 ) -> dict[str, str]:
     """Return the kind of the outputs of each model.
 
-    A callable that says nothing is asked for one row: it may return class indices.
+    A callable that declares nothing is called with one row: it may return class indices.
 
     Args:
         given: for all models, or by name. None: what the models declare.
@@ -146,7 +146,7 @@ def check_ensembles(ensembles: Sequence[EnsembleOf], outputs: Mapping[str, str])
         if len(set(kinds.values())) > 1 or "labels" in kinds.values():
             told = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
             raise ValueError(
-                f"members of ensemble {one.name!r} must all return logits, or all probabilities, got"
+                f"members of ensemble {one.name!r} must return all logits or all probabilities, got"
                 f" {told}"
             )
 

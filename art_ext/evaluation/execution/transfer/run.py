@@ -132,7 +132,7 @@ def transfer(
         max_queries: most forward rows per sample, for attacks with labels or scores.
         outputs: type of the models' outputs, for all or by name: ``"logits"``,
             ``"probabilities"`` or ``"labels"``. None: what they declare. Callables that declare
-            nothing are asked for one row.
+            nothing are called with one row.
         clip_values: the box (lower, upper).
         batch_size: most rows in one model call.
         chunk_size: most samples in a unit. None: twice the batch size.
