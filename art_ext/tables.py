@@ -19,6 +19,7 @@ from typing import Any
 
 from art_ext import models
 from art_ext.attacks.generate import formatted
+from art_ext.benchmarks.papers import page as papers
 from art_ext.cli.listing import summary_of
 from art_ext.cli.presets import described as described_preset
 from art_ext.cli.recipes import described
@@ -47,14 +48,15 @@ from art_ext.training.recipes.registry import RECIPES
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 VALUES = ROOT / "art_ext" / "cli" / "values.py"
+PAPERS = ROOT / "docs" / "papers.md"
 PAGES = ("README.md", "docs/**/*.md")
 
 
 def main() -> None:
     """Write the tables of all pages, and the names."""
     texts = {page: with_tables(page.read_text(encoding="utf-8"), page) for page in pages()}
-    for path, text in {**texts, VALUES: values()}.items():
-        if path.read_text(encoding="utf-8") != text:
+    for path, text in {**texts, VALUES: values(), PAPERS: papers.page()}.items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
             sys.stdout.write(f"wrote {path.relative_to(ROOT)}\n")
 
