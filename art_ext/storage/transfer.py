@@ -297,7 +297,7 @@ class TransferFolder:
 
     def finish(self) -> None:
         """Remove what killed processes left, and the run before this one."""
-        for folder in FOLDERS:
+        for folder in (*FOLDERS, FIGURES):
             sweep(self.store, folder=folder)
         sweep(self.store, [name for name in OWN if name != CONFIGURATION])
         drop_previous(self.store)

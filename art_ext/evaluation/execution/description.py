@@ -74,7 +74,7 @@ def describe(
             *(preprocessing(models, transform is not None) or _reading(transform)),
             *_detecting(job),
         ],
-        "versions": _versions(),
+        "versions": versions(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "plan": plan(
             len(job.data),
@@ -158,18 +158,18 @@ def _form(attack: Attack, job: Job) -> dict[str, Any]:
     return found
 
 
-def _versions() -> dict[str, str]:
-    """Versions of the software."""
-    versions = {
+def versions() -> dict[str, str]:
+    """Return the versions of the software."""
+    found = {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
     for name in ("art-ext", "torch", "numpy"):
         try:
-            versions[name] = metadata.version(name)
+            found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:  # a source tree that was never installed
-            versions[name] = "unknown"
-    return versions
+            found[name] = "unknown"
+    return found
 
 
 _TARGETED = (

@@ -27,6 +27,7 @@ from art_ext.evaluation.report.transfer_tables import (
 )
 from art_ext.storage.evaluation import REPORT
 from art_ext.storage.store import Place, store_of
+from art_ext.storage.transfer import FIGURES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +45,6 @@ PROTOCOL = (
     "Intervals of shares are Wilson intervals at 95 %, as if the samples had been drawn at random."
     " Differences are between attacks on the same samples, with paired intervals.",
 )
-FIGURES = "figures"
 MOST_CARDS = 12  # attacks and settings that have a card
 
 

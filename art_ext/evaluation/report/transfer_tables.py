@@ -73,7 +73,7 @@ METRICS = {
     "Strict": "Share of the samples that source and target classify right and whose example is"
     " adversarial on the target.",
     "Authors'": "Share of all samples whose prediction on the target changes, misclassified ones"
-    " included (the metric of the HMCAM program).",
+    " included (the metric of the HMCAM reference implementation).",
 }
 TARGETED = {
     "Strict": "Share of the samples that source and target classify right, and not as the target"

@@ -18,6 +18,7 @@ from art_ext.evaluation.analysis.transfer import (
 )
 from art_ext.evaluation.execution.transfer.columns import records_of
 from art_ext.evaluation.execution.transfer.job import Job
+from art_ext.evaluation.execution.transfer.reporting import report
 from art_ext.storage.evaluation import TABLES
 from art_ext.storage.ownership import write_json
 from art_ext.storage.transfer import CLEAN, CRAFTED, EXAMPLES, TransferFolder
@@ -53,7 +54,7 @@ class TransferOutcome:
 def finish(
     job: Job, folder: TransferFolder, baseline: str | None, images: bool, states: bool
 ) -> TransferOutcome:
-    """Write records and table of a complete run.
+    """Write records, table and report of a complete run.
 
     Args:
         job: of the run.
@@ -64,10 +65,12 @@ def finish(
     """
     with folder.locked():
         folder.write_records(records_of(job, folder))
-        rows = summarise_transfer(folder.records(), baseline)
+        records = folder.records()
+        rows = summarise_transfer(records, baseline)
         csv, plain = TABLES
         folder.store.write(csv, transfer_csv(rows).encode("utf-8"))
         write_json(folder.store, plain, {"rows": plain_rows(rows)})
+        report(job, folder, rows, records)
         if images or states:
             _keep_examples(job, folder, images, states)
         folder.finish()
