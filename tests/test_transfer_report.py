@@ -18,6 +18,7 @@ from art_ext.core.metrics.intervals import wilson
 from art_ext.evaluation.analysis.transfer import summarise_transfer
 from art_ext.evaluation.analysis.transfer_examples import transfer_examples
 from art_ext.evaluation.report.transfer import (
+    MOST_BYTES,
     TransferMaterial,
     render_transfer,
     write_transfer_report,
@@ -241,3 +242,18 @@ def test_a_large_run_is_a_small_page() -> None:
     page = render_transfer(TransferMaterial(make_run(50), summarise_transfer(records), records))
     assert page.count('class="framed"') == 2 * 8 * 6
     assert len(page.encode("utf-8")) < 3_000_000
+
+
+def test_strips_of_large_images_have_fewer_samples() -> None:
+    records = make_records(samples=100)
+    x = torch.rand(60, 3, 64, 64)  # noise takes most bytes
+    examples = transfer_examples(records, x, "linf", lambda *_: x.flip(0))
+    run = make_run(100, shape=[3, 64, 64])
+    material = TransferMaterial(run, summarise_transfer(records), records, examples)
+    assert len(examples.index) == 10
+    assert len({len(sheet.originals) for sheet in material.strips}) == 1
+    assert 1 <= len(material.strips[0].originals) < 10
+    assert all(
+        len(row) == len(sheet.originals) for sheet in material.strips for _, row in sheet.rows
+    )
+    assert sum(sheet.weight for sheet in material.strips) <= 1.1 * MOST_BYTES

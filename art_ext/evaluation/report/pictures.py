@@ -126,6 +126,19 @@ class Sheet:
     originals: list[tuple[str, Picture]]
     rows: list[tuple[str, list[Tile | None]]]
 
+    @property
+    def weight(self) -> int:
+        """Bytes of all its images."""
+        tiles = [tile for _, row in self.rows for tile in row if tile is not None]
+        pictures = [one for _, one in self.originals]
+        pictures += [one for tile in tiles for one in (tile.image, tile.change)]
+        return sum(len(one.content) for one in pictures)
+
+    def first(self, count: int) -> Sheet:
+        """Return the sheet of the first samples."""
+        rows = [(name, tiles[:count]) for name, tiles in self.rows]
+        return Sheet(self.model, self.originals[:count], rows)
+
 
 def sheets(one: LoadedRun) -> list[Sheet]:
     """Pictures of samples of different classes with the adversarials of all attacks.

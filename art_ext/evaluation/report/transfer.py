@@ -45,6 +45,8 @@ PROTOCOL = (
     "Intervals of shares are Wilson intervals at 95 %, as if the samples had been drawn at random."
     " Differences are between attacks on the same samples, with paired intervals.",
 )
+MOST_BYTES = 1_000_000  # of the images of strips; base64 makes a third more of them
+MOST_MATRICES = 24  # of classes
 MOST_CARDS = 12  # attacks and settings that have a card
 
 
@@ -92,11 +94,14 @@ class TransferMaterial:
 
     @cached_property
     def strips(self) -> list[Sheet]:
-        """A sheet for each source: rows are attacks with their settings, columns samples."""
+        """A sheet for each source: rows are attacks with their settings, columns samples.
+
+        Of many or large images fewer samples are shown, so that the page stays small.
+        """
         examples = self.examples
         if examples is None or not are_images(self.run):
             return []
-        return [
+        found = [
             make_sheet(
                 self.run,
                 examples,
@@ -106,6 +111,11 @@ class TransferMaterial:
             )
             for source in dict.fromkeys(source for source, _ in examples.found)
         ]
+        weight = sum(sheet.weight for sheet in found)
+        if weight <= MOST_BYTES:
+            return found
+        count = max(1, len(examples.index) * MOST_BYTES // weight)
+        return [sheet.first(count) for sheet in found]
 
 
 def write_transfer_report(folder: Place, material: TransferMaterial) -> None:
@@ -240,7 +250,8 @@ def _classes(material: TransferMaterial) -> Section | None:
     found = class_matrices(material.records, material.run, material.examples)
     if not found:
         return None
-    return Section("transfer_classes", "Classes", {"matrices": found}, counted(len(found), "map"))
+    content = {"matrices": found[:MOST_MATRICES], "left_out": max(0, len(found) - MOST_MATRICES)}
+    return Section("transfer_classes", "Classes", content, counted(len(found), "map"))
 
 
 def _method(material: TransferMaterial) -> Section:

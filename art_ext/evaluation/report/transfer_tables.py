@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from art_ext.evaluation.analysis.transfer import TransferRow
 
 MOST_CLASSES = 20  # of a matrix of classes
+IMAGED = 6  # matrices with images
 
 
 def name_of(row: TransferRow) -> str:
@@ -266,7 +267,7 @@ def class_matrices(
         pairs = ["label", "target_class"]
         white = once.groupby(pairs)["whitebox"].agg(["sum", "count"])
         transfer = moved.groupby(pairs)["strict"].agg(["sum", "count"])
-        images = _images(key, once, run, examples)
+        images = _images(key, once, run, examples if len(found) < IMAGED else None)
         lines = [
             (
                 names[label],
