@@ -247,6 +247,19 @@ def test_the_tag_of_a_table(rows, claims, tag):
     assert found == tag
 
 
+def test_the_family_of_sign_gradient_attacks_is_hamiltonian():
+    table = TABLES["hmcam-1"]
+    result = run_table(table, "small", ROOT)
+    rows = {row["row"]: row for row in result["rows"]}
+    assert result["tag"] == "reproduced"
+    assert {one["verdict"] for one in result["claims"]} == {"holds"}
+    assert {name: row["tag"] for name, row in rows.items()} == {
+        **dict.fromkeys(("fgsm", "i_fgsm", "pgd", "mi_fgsm"), "reproduced"),
+        "hmcam": "ours",
+    }
+    assert rows["hmcam"]["cells"]["mh"]["value"] == 1
+
+
 # ---- runs, results and the page
 
 

@@ -95,7 +95,7 @@ def _tag(
     off = [
         name
         for name in compared
-        if not _agrees(table.columns[name], row.published[name], found[name])
+        if name not in found or not _agrees(table.columns[name], row.published[name], found[name])
     ]
     return (DIFFERS if off else REPRODUCED), off
 
