@@ -15,6 +15,8 @@ import pytest
 import torch
 
 from art_ext.core.metrics.intervals import wilson
+from art_ext.evaluation import transfer
+from art_ext.evaluation.analysis.records import load_run
 from art_ext.evaluation.analysis.transfer import summarise_transfer
 from art_ext.evaluation.analysis.transfer_examples import transfer_examples
 from art_ext.evaluation.report.transfer import (
@@ -257,3 +259,18 @@ def test_strips_of_large_images_have_fewer_samples() -> None:
         len(row) == len(sheet.originals) for sheet in material.strips for _, row in sheet.rows
     )
     assert sum(sheet.weight for sheet in material.strips) <= 1.1 * MOST_BYTES
+
+
+def test_other_commands_say_whose_folder_it_is(
+    tmp_path: Path, digits: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    out = tmp_path / "moved"
+    transfer({"net": net}, None, (digits[0][:8], digits[1][:8]), ["fgsm"], str(out), eps=0.1)
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "Transfer on" in page
+    assert "fgsm, eps=0.1" in page
+    assert (out / "figures" / "transfer.png").exists()
+    with pytest.raises(ValueError, match="but that of art-ext transfer, which writes its report"):
+        load_run(out)

@@ -41,6 +41,7 @@ from typing import TYPE_CHECKING, Any
 
 from art_ext.storage.differences import check_configuration, flat
 from art_ext.storage.evaluation import CONFIGURATION, REPORT, RUN, TABLES, WARNINGS
+from art_ext.storage.evaluation import TRANSFER_TOOL as TOOL
 from art_ext.storage.formats import TRANSFER as FORMAT
 from art_ext.storage.locking import PATIENCE, lock_of
 from art_ext.storage.ownership import (
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from torch import Tensor
 
-TOOL = "art-ext transfer"
 CLEAN = "clean"
 CRAFTED = "crafted"
 ANSWERS = "answers"
