@@ -13,6 +13,7 @@ from art_ext.core.attacks.engine.driver import Driver
 from art_ext.core.attacks.engine.members import MEAN_LOGITS, MeanLogits
 from art_ext.core.attacks.engine.method import Answers, Method, S, check_needs, check_state
 from art_ext.core.attacks.engine.options import FixedRadiusOptions
+from art_ext.core.attacks.engine.queries import Queries
 from art_ext.core.attacks.engine.state import keep
 from art_ext.core.attacks.engine.successes import Outcomes, Successes, check_restarts
 from art_ext.core.checks import check_choice, check_flag, check_positive
@@ -70,6 +71,7 @@ class FixedRadius(Driver):
         )
         self.problem = self.whole = replace(self.whole, gain=self.awareness.ascended(gain))
         self.successes = Successes(self.whole, self.options.on_failure)
+        self.queries = Queries(self.options, self.whole)
         self.moved = torch.zeros_like(self.already)
         self.trajectories = 1
         self.spent = 0
@@ -92,7 +94,7 @@ class FixedRadius(Driver):
         check_needs(method, method.needs_gradient, self.whole)
         self.method: Method[Any] = method
         self.name = type(method).__name__
-        self.plan(lambda: method.planned_rows(num_restarts))
+        self.plan(lambda: self.queries.planned(method, num_restarts))
         with self.running(), self.mean_logits or nullcontext():
             answers = self._open()
             self._prepare()
@@ -143,11 +145,12 @@ class FixedRadius(Driver):
         differentiate = further and method.starts_at_input and method.needs_gradient
         if not len(whole.x):
             return Answers(whole.x.new_zeros(0), self.already, whole.x)
-        outputs, losses, gradient = whole.query(
-            whole.x, whole.index, whole.gain, differentiate, self.judge_clean
+        outputs, losses, gradient = self.queries.ask(
+            whole, whole.x, self.judge_clean, differentiate=differentiate
         )
         self.check_clean(outputs)
-        self.warn_if_short(method.least_queries + method.preparation, self.options.max_queries)
+        least = (method.least_queries + method.preparation) * self.queries.each
+        self.warn_if_short(least, self.options.max_queries)
         self.lower()
         answers = Answers(losses, self.already, gradient)
         self.successes.first.masked_fill_(self.already, whole.oracle.cost)
@@ -179,12 +182,12 @@ class FixedRadius(Driver):
         self.spent += 1
         left = self.options.remaining(self.spent)
         last = t == method.num_steps or left <= method.queries_per_step
-        _, losses, gradient = problem.query(
+        _, losses, gradient = self.queries.ask(
+            problem,
             state.x,
-            problem.index,
-            problem.gain,
-            method.needs_gradient and not last,
             judge,
+            differentiate=method.needs_gradient and not last,
+            compared=method.compares_losses or self.trajectories > 1,
             verify=counts,
         )
         success = successes[0] if len(successes) == 1 else torch.cat(successes)
@@ -192,8 +195,7 @@ class FixedRadius(Driver):
         stops = stop and bool(success.any())  # the one look at the device in a round
         if stops or not stop:
             # a verification makes the queries of the rows differ
-            oracle = problem.oracle
-            spent = oracle.queries[problem.index] if self.verifies else self.spent * oracle.cost
+            spent = self.queries.spent(self.spent, problem)
             self.successes.hold(state.x, success, losses, spent)
         if self.callback is not None:
             self.visited = state.x, self.successes.number * method.num_steps + t
