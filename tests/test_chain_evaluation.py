@@ -13,7 +13,8 @@ from torch import nn
 
 from art_ext.core.attacks import hmcam
 from art_ext.core.metrics import acceptance_rate, all_or_nothing_success, diversity
-from art_ext.evaluation import evaluate, load_states, merge, read_records
+from art_ext.evaluation import evaluate, load_run, load_states, merge, read_records
+from art_ext.evaluation.analysis.clouds import plane
 from art_ext.storage.chunks import CHUNKS
 from art_ext.storage.records import CHAIN, COLUMNS
 
@@ -160,3 +161,50 @@ def test_what_keeps_no_states_is_named(data, outcome, tmp_path):
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match="keeps no states of fgsm"):
         load_states(outcome.folder, outcome.rows[0].model, "fgsm")
+
+
+@pytest.mark.parametrize("method", ["pca", "tsne"])
+def test_the_report_shows_the_states(data, tmp_path, method):
+    found = run(data, tmp_path / "run", picture=method)
+    page = (found.folder / "index.html").read_text()
+    start = page.index("States of chains</h2>")
+    own = page[start : page.index('</details>\n<details class="section">', start)].replace(
+        "<wbr>", ""
+    )
+    loaded = load_run(found.folder)
+    assert [states.attack for states in loaded.states] == list(CHAINS)
+    shown = loaded.states[0].index
+    assert 0 < len(shown) <= 4
+    assert own.count("<svg viewBox") == len(shown)
+    # each state is one mark, and so are the keys
+    marks = [own.count(f"<td>{attack}</td>") for attack in CHAINS]
+    assert marks == [len(shown)] * 3
+    assert own.count("Z") == len(shown) * (4 + 3 + 2 + 3)
+    for states in loaded.states:
+        assert torch.equal(states.x, data[0][states.index])
+        labels = network()(states.samples.flatten(0, 1)).argmax(1).view(len(states.samples), -1)
+        assert torch.equal(states.classes, labels)
+    with pytest.raises(ValueError, match="keeps no states of hmcam"):
+        load_states(found.folder, loaded.states[0].model, "hmcam")
+
+
+def test_principal_components_are_those_of_the_singular_values():
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((7, 40), (40, 7)):
+        points = torch.randn(shape, generator=generator, dtype=torch.float64)
+        centred = points - points.mean(dim=0)
+        left, values, _ = torch.linalg.svd(centred, full_matrices=False)
+        wanted = left[:, :2] * values[:2]
+        found = torch.from_numpy(plane(points.numpy(), "pca", 0))
+        assert torch.allclose(found.abs(), wanted.abs(), atol=1e-9)
+        assert bool((found.gather(0, found.abs().argmax(dim=0)[None]) > 0).all())
+    alone = plane(torch.ones(3, 5, dtype=torch.float64).numpy(), "pca", 0)
+    assert alone.shape == (3, 2)
+    assert not alone.any()
+
+
+def test_an_unknown_picture_is_named(data, tmp_path):
+    with pytest.raises(ValueError, match="picture must be one of 'pca', 'tsne', got 'umap'"):
+        run(data, tmp_path / "run", picture="umap")
+    with pytest.raises(ValueError, match="picture needs an attack with several states"):
+        run(data, tmp_path / "run", picture="pca", attacks=["fgsm"], attack_args={})

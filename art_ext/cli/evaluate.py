@@ -252,6 +252,7 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
         shard=part,
         save_images=config.save_images,
         save_states=config.save_states,
+        picture=config.picture,
         device=device,
         seed=config.seed,
         arguments={

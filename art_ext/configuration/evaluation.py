@@ -265,6 +265,12 @@ class EvaluationConfig(DataOptions):
     save_states: bool = option(
         False, "Keep all states of attacks that draw several of a sample, such as hmcam."
     )
+    picture: str | None = option(
+        None,
+        "Show the states of these attacks for some samples in the report, on their principal"
+        " components or by t-SNE.",
+        choices=("pca", "tsne"),
+    )
     name: Texts = option(
         (),
         "Name of the model in table and report. By default that of its checkpoint, or the last part"

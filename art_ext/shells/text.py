@@ -13,16 +13,9 @@ from art_ext.core.geometry import ClipValues
 from art_ext.core.losses import Loss
 from art_ext.core.oracle import Judge, Model
 from art_ext.core.result import Callback
-from art_ext.core.transforms import Transform
 
 WIDTH = 100
-_ALIASES = {
-    "ClipValues": ClipValues,
-    "Loss": Loss,
-    "Judge": Judge,
-    "Model": Model,
-    "Transform": Transform,
-}
+_ALIASES = {"ClipValues": ClipValues, "Loss": Loss, "Judge": Judge, "Model": Model}
 _ALIASES["Callback"] = Callback
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_ext.core.transforms import Transform
 from art_ext.training.analysis import TrajectoryShift as TrajectoryShift
 from art_ext.training.analysis import trajectory_shift as trajectory_shift
 from art_ext.training.callbacks import TrackHessian as TrackHessian
@@ -76,7 +75,7 @@ def train(
     extra_data: tuple[str, ...] | list[str] | tuple[Tensor, Tensor] | None = None,
     extra_share: float = 0.5,
     extra_weight: float = 1.0,
-    augmentation: str | Transform | None = None,
+    augmentation: str | Callable[[Tensor, Tensor, int, int], Tensor] | None = None,
     crop_padding: str = "zeros",
     clip_values: tuple[float, float] = (0.0, 1.0),
     optimizer: str | torch.optim.optimizer.Optimizer = "sgd",

@@ -34,7 +34,9 @@ class ChainStatistics:
         accepted: (N,) int64, those of them that passed it.
         distance_l2: (N,) float64, mean L2 distance of each sample's pairs.
         distance: (N,) float64, the same in the norm of the attack.
-        distinct: (N,) int64, distinct predicted classes. None without a model.
+        labels: (S, N) int64, predicted classes of the states, -1 for a row of NaN. None without a
+            model.
+        distinct: (N,) int64, number of distinct ones. None without a model.
         adversarial: (N,) int64, number of adversarial states. None without a model and classes.
     """
 
@@ -48,6 +50,7 @@ class ChainStatistics:
     accepted: Tensor
     distance_l2: Tensor
     distance: Tensor
+    labels: Tensor | None
     distinct: Tensor | None
     adversarial: Tensor | None
 
@@ -96,7 +99,7 @@ def chain_statistics(
     tested = int(transitions.sum())
     distance_l2 = mean_distances(states, "l2")
     distance = distance_l2 if result.norm == "l2" else mean_distances(states, result.norm)
-    distinct = adversarial = None
+    labels = distinct = adversarial = None
     if model is not None:
         labels = predictions(model, states, outputs, batch_size, device)
         distinct = distinct_classes(labels)
@@ -115,6 +118,7 @@ def chain_statistics(
         accepted=accepted,
         distance_l2=distance_l2,
         distance=distance,
+        labels=labels,
         distinct=distinct,
         adversarial=adversarial,
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import counted
 from art_ext.evaluation.analysis.blocks import Blocks, collect, new_success
+from art_ext.evaluation.analysis.clouds import States, states_to_show
 from art_ext.evaluation.analysis.examples import Examples, Found, gather, holds_examples
 from art_ext.evaluation.analysis.radii import radii_of_rows
 from art_ext.evaluation.analysis.table import Row, summarise
@@ -115,6 +116,7 @@ class LoadedRun:
         rows: the table.
         examples: the samples to show, with the adversarials that each attack found for them, or
             None if the folder holds none.
+        states: of chains, for the picture. Empty without one.
     """
 
     folder: Path
@@ -122,6 +124,7 @@ class LoadedRun:
     blocks: Blocks
     rows: list[Row]
     examples: Examples | None
+    states: Sequence[States] = ()
 
     @cached_property
     def records(self) -> pd.DataFrame:
@@ -147,6 +150,7 @@ def load_run(folder: Place) -> LoadedRun:
         blocks,
         summarise(blocks, existing.run),
         load_examples(existing, blocks),
+        states_to_show(existing),
     )
 
 
@@ -265,6 +269,7 @@ def load_states(
     import torch
 
     existing = _complete(folder)
+    kept_all = existing.run["arguments"].get("save_states")
     radius = max(existing.run["settings"]["eps"]) if eps is None else eps
     wanted = [
         unit.place
@@ -273,7 +278,7 @@ def load_states(
     ]
     found = []
     for number in range(len(existing.chunks)):
-        for place in wanted:
+        for place in wanted if kept_all else ():
             with suppress(FileNotFoundError):  # none of its samples was attacked
                 found.append(existing.files.states(place, number))
     if not found:

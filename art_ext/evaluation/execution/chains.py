@@ -8,63 +8,67 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from art_ext.core.checks import check_flag
+from art_ext.core.checks import check_choice, check_flag
 from art_ext.core.metrics import chain_statistics
-from art_ext.core.oracle import Model
 from art_ext.core.result import AttackResult
+from art_ext.evaluation.analysis.clouds import METHODS, pictured
 from art_ext.storage.records import CHAIN
 
 if TYPE_CHECKING:
-    from art_ext.evaluation.execution.chunks import CleanPass
+    from art_ext.evaluation.execution.chunks import Chunk
     from art_ext.evaluation.execution.job import Job
     from art_ext.evaluation.panel.attack import Attack
+    from art_ext.storage.units import Unit
 
 
 def check_chains(job: Job) -> None:
-    """Raise ValueError if states are to be kept and no attack draws any."""
+    """Raise ValueError if states are to be kept or shown and no attack draws any."""
     check_flag("save_states", job.save_states)
-    if job.save_states and not job.chains:
+    if job.picture is not None:
+        check_choice("picture", job.picture, METHODS)
+    if (job.save_states or job.picture) and not job.chains:
         names = ", ".join(attack.name for attack in job.panel)
+        wanting = "save_states" if job.save_states else "picture"
         raise ValueError(
-            f"save_states needs an attack with several states of a sample, got {names}: give hmcam,"
+            f"{wanting} needs an attack with several states of a sample, got {names}: give hmcam,"
             " pgd with keep_samples=true and num_restarts, or mi_fgsm with keep_samples=S"
         )
 
 
-def chain_columns(
-    job: Job,
-    model: Model,
-    clean: CleanPass,
-    attack: Attack,
-    found: Sequence[AttackResult],
-    index: Tensor,
-) -> dict[str, Tensor]:
-    """Return the columns of ``CHAIN`` of the K samples of a chunk, 0 or NaN without states.
+def chains_of(
+    job: Job, chunk: Chunk, unit: Unit, attack: Attack, found: Sequence[AttackResult], index: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the columns of ``CHAIN`` of the K samples of a chunk, and the states to keep.
 
-    The model predicts each state once. These queries are not counted.
+    The model predicts each state once. These queries are not counted. Without states the columns
+    are 0 or NaN, and nothing is kept.
 
     Args:
         job: of the run.
-        model: the model attacked.
-        clean: the clean pass of the samples.
+        chunk: the samples.
+        unit: of the attack.
         attack: that ran.
         found: its result on some samples, if there are any.
-        index: (M,) positions of these samples.
+        index: (M,) positions of these samples in the chunk.
+
+    Returns:
+        The columns, and ``index`` (M,), ``samples`` (S, M, *S) and ``classes`` (S, M) of the kept
+        samples: all, or with a picture only those that it shows.
     """
     columns = {
-        name: torch.full((len(clean.labels),), nothing, dtype=_dtype(nothing))
+        name: torch.full((len(chunk.y),), nothing, dtype=_dtype(nothing))
         for name, nothing in CHAIN.items()
     }
-    settings = job.settings
-    goal = clean.goals_of(attack)[index]
+    clean = chunk.clean[unit.model]
+    kept: dict[str, Tensor] = {}
     for result in found:
         if not attack.chain or result.samples is None:
             continue
         chain = chain_statistics(
             result,
-            model,
-            **{"targets" if clean.targeted else "y": goal},
-            **settings.keywords("outputs", "batch_size", "device"),
+            job.models[unit.model],
+            **{"targets" if clean.targeted else "y": clean.goals_of(attack)[index]},
+            **job.settings.keywords("outputs", "batch_size", "device"),
         )
         own = {
             "states": torch.full_like(index, chain.states),
@@ -78,22 +82,27 @@ def chain_columns(
         for name, values in own.items():
             if values is not None:
                 columns[name][index] = values.to(columns[name].dtype)
-    return columns
+        if chain.labels is not None:
+            kept = _kept(job, chunk, result.samples, chain.labels, index)
+    return columns, kept
 
 
 def _dtype(nothing: float) -> torch.dtype:
     return torch.int64 if isinstance(nothing, int) else torch.float64
 
 
-def states_of(found: Sequence[AttackResult], positions: Tensor) -> dict[str, Tensor]:
-    """Return the states to keep: ``index`` (M,) and ``samples`` (S, M, *S). Empty without any.
-
-    Args:
-        found: the result on M samples, if there are any.
-        positions: (M,) of these samples in the data.
-    """
-    for result in found:
-        if result.samples is not None:
-            samples = result.samples.detach().to("cpu", torch.float32).contiguous()
-            return {"index": positions, "samples": samples}
-    return {}
+def _kept(
+    job: Job, chunk: Chunk, samples: Tensor, labels: Tensor, index: Tensor
+) -> dict[str, Tensor]:
+    """Return the states to keep, of samples (S, M, *S) with predictions (S, M)."""
+    wanted = torch.full_like(index, job.save_states, dtype=torch.bool)
+    if job.picture and not chunk.number:
+        wanted |= torch.isin(index, pictured(chunk.shown))
+    rows = wanted.nonzero().squeeze(1)
+    if not len(rows):
+        return {}
+    return {
+        "index": index[rows] + chunk.samples.start,
+        "samples": samples.detach().to("cpu", torch.float32)[:, rows].contiguous(),
+        "classes": labels[:, rows].contiguous(),
+    }

@@ -45,6 +45,7 @@ class Job:
         detection: detectors of the models. None: there are none.
         resources: what attacks need besides model and samples.
         save_states: True keeps all states of attacks that draw several of a sample.
+        picture: ``"pca"`` or ``"tsne"`` keeps those that the report shows. None: none.
     """
 
     models: Mapping[str, Model]
@@ -56,6 +57,7 @@ class Job:
     detection: Detection | None = None
     resources: Resources = NO_RESOURCES
     save_states: bool = False
+    picture: str | None = None
 
     @cached_property
     def known_classes(self) -> int:
@@ -109,7 +111,7 @@ class Blueprint:
         panel, settings, mode, save_images: as in ``Job``.
         detectors: the detectors, without anything fitted.
         generator: of the run. None: it has none.
-        save_states: as in ``Job``.
+        save_states, picture: as in ``Job``.
         key: of the run, by which a worker keeps what it has built.
     """
 
@@ -121,6 +123,7 @@ class Blueprint:
     detectors: tuple[Planned, ...] = ()
     generator: GeneratorSource | None = None
     save_states: bool = False
+    picture: str | None = None
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def job(self) -> Job:
@@ -154,6 +157,7 @@ class Blueprint:
             self.save_images,
             resources=resources,
             save_states=self.save_states,
+            picture=self.picture,
         )
 
     def pickled(self, script: bool = True) -> bytes:

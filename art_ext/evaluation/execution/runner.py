@@ -110,6 +110,7 @@ def evaluate(
     shard: tuple[int, int] | None = None,
     save_images: bool = False,
     save_states: bool = False,
+    picture: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     watcher: Watcher | None = None,
@@ -190,6 +191,8 @@ def evaluate(
             that the report shows.
         save_states: keep all states of the attacks that draw several of a sample, such as
             ``hmcam``, or ``pgd`` with ``keep_samples``, for ``load_states``.
+        picture: ``"pca"`` or ``"tsne"``: show the states of these attacks for up to four samples in
+            the report, on their first two principal components or by t-SNE. None: no picture.
         arguments: values to record as the run's arguments besides the ones above.
         overwrite: begin again, also in a folder with other files in it. Files with our names are
             replaced.
@@ -347,6 +350,7 @@ def evaluate(
         detection,
         resources,
         save_states,
+        picture,
     )
     check_chains(job)
     check_services(job, crew is not None)
@@ -377,6 +381,7 @@ def evaluate(
         "seed": seed,
         "save_images": save_images,
         **({"save_states": True} if save_states else {}),
+        **({} if picture is None else {"picture": picture}),
         **({} if detection is None else fitting.told(planned)),
         **({} if adaptive else {"adaptive": False}),
         **({"members": True} if members else {}),
@@ -433,6 +438,7 @@ def evaluate(
                 tuple(one.for_workers() for one in planned),
                 source,
                 save_states,
+                picture,
             )
             _distribute(crew, blueprint, work, numbers, overwrite, tracked, watcher is not None)
         if ensembles and (first == 0 or not folder.missing()):

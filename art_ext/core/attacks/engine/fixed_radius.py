@@ -145,8 +145,8 @@ class FixedRadius(Driver):
         differentiate = further and method.starts_at_input and method.needs_gradient
         if not len(whole.x):
             return Answers(whole.x.new_zeros(0), self.already, whole.x)
-        outputs, losses, gradient = self.queries.ask(
-            whole, whole.x, self.judge_clean, differentiate=differentiate
+        outputs, losses, gradient = self.queries.of(whole)(
+            whole.x, whole.index, whole.gain, differentiate, self.judge_clean
         )
         self.check_clean(outputs)
         least = (method.least_queries + method.preparation) * self.queries.each
@@ -182,12 +182,13 @@ class FixedRadius(Driver):
         self.spent += 1
         left = self.options.remaining(self.spent)
         last = t == method.num_steps or left <= method.queries_per_step
-        _, losses, gradient = self.queries.ask(
-            problem,
+        compared = method.compares_losses or self.trajectories > 1
+        _, losses, gradient = self.queries.of(problem, compared)(
             state.x,
+            problem.index,
+            problem.gain,
+            method.needs_gradient and not last,
             judge,
-            differentiate=method.needs_gradient and not last,
-            compared=method.compares_losses or self.trajectories > 1,
             verify=counts,
         )
         success = successes[0] if len(successes) == 1 else torch.cat(successes)

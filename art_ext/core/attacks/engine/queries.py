@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -12,7 +13,10 @@ from art_ext.core.attacks.engine.method import Method
 from art_ext.core.attacks.engine.options import FixedRadiusOptions
 from art_ext.core.attacks.engine.planning import PlannedRows
 from art_ext.core.attacks.engine.problem import Problem
+from art_ext.core.losses import Loss
 from art_ext.core.oracle import GradientOracle, Judge
+
+Answered = tuple[Tensor, Tensor, Tensor | None]  # outputs, losses, gradients
 
 
 class Queries:
@@ -72,36 +76,46 @@ class Queries:
         oracle = problem.oracle
         return oracle.queries[problem.index] if self.verifies else answers * oracle.cost
 
-    def ask(
-        self,
-        problem: Problem,
-        rows: Tensor,
-        judge: Judge,
-        *,
-        differentiate: bool,
-        compared: bool = False,
-        verify: bool = True,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return outputs, losses and, if wanted, gradients (R, D) of the active rows.
+    def of(self, problem: Problem, compared: bool = False) -> Callable[..., Answered]:
+        """Return the function that queries candidates of the active rows: that of the problem, or
+        ``query`` of the same arguments with a transform.
 
         Args:
             problem: the active rows.
-            rows: (R, D) their candidates.
-            judge, verify: as for the oracle.
-            differentiate: True computes the gradients of the rows that the judge chooses.
-            compared: True if the losses are needed without gradients.
+            compared: True if their losses are needed without gradients too.
         """
-        gain = problem.gain
         if self.transform is None:
-            return problem.query(rows, problem.index, gain, differentiate, judge, verify=verify)
+            return problem.query  # no further frame lies between an attack and its model
+        return partial(self.query, problem, compared)
+
+    def query(
+        self,
+        problem: Problem,
+        compared: bool,
+        rows: Tensor,
+        index: Tensor,
+        gain: Loss,
+        differentiate: bool,
+        judge: Judge,
+        verify: bool = True,
+    ) -> Answered:
+        """Return outputs of the candidates, and losses and gradients of their transforms.
+
+        Args:
+            problem: the active rows.
+            compared: as in ``of``.
+            rows: (R, D) their candidates.
+            index, gain, judge, verify: as of ``Problem.query``. No row is verified again.
+            differentiate: True computes the gradients of the rows that the judge chooses.
+        """
         chosen: list[Tensor] = []
 
         def noted(outputs: Tensor, owner: Tensor) -> Tensor:
             chosen.append(judge(outputs, owner))
             return chosen[-1]
 
-        outputs, losses, _ = problem.query(rows, problem.index, gain, False, noted)
-        self._spent = problem.oracle.queries[problem.index]
+        outputs, losses, _ = problem.query(rows, index, gain, False, noted)
+        self._spent = problem.oracle.queries[index]
         step = self.step
         self.step += 1
         if not (differentiate or compared):
