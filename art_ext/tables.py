@@ -19,6 +19,7 @@ from typing import Any
 
 from art_ext import models
 from art_ext.attacks.generate import formatted
+from art_ext.benchmarks.papers import page as papers
 from art_ext.cli.listing import summary_of
 from art_ext.cli.presets import described as described_preset
 from art_ext.cli.recipes import described
@@ -29,6 +30,7 @@ from art_ext.configuration.options import Option, default_of, options_of
 from art_ext.configuration.parsing import read_toml
 from art_ext.configuration.sweep import SweepConfig
 from art_ext.configuration.training import TrainingConfig
+from art_ext.configuration.transfer import TransferConfig
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import AttackSpec
 from art_ext.core.detection import registry as detectors
@@ -46,14 +48,15 @@ from art_ext.training.recipes.registry import RECIPES
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 VALUES = ROOT / "art_ext" / "configuration" / "values.py"
+PAPERS = ROOT / "docs" / "papers.md"
 PAGES = ("README.md", "docs/**/*.md")
 
 
 def main() -> None:
     """Write the tables of all pages, and the names."""
     texts = {page: with_tables(page.read_text(encoding="utf-8"), page) for page in pages()}
-    for path, text in {**texts, VALUES: values()}.items():
-        if path.read_text(encoding="utf-8") != text:
+    for path, text in {**texts, VALUES: values(), PAPERS: papers.page()}.items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
             sys.stdout.write(f"wrote {path.relative_to(ROOT)}\n")
 
@@ -436,6 +439,7 @@ TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "limits": partial(_options, LimitsConfig),
     "training": partial(_options, TrainingConfig),
     "evaluation": partial(_options, EvaluationConfig),
+    "transfer": partial(_options, TransferConfig),
     "sweep": partial(_options, SweepConfig),
     "generator": partial(_options, GeneratorConfig),
     "generated": partial(_options, SampleConfig),

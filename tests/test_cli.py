@@ -502,7 +502,7 @@ class TestEvaluate:
             (["--targeted", "random"], "rays cannot be targeted"),
             (
                 ["--attack", "fgsm", "--targeted", "-1"],
-                "targeted must be random, least-likely or a class index",
+                "targeted must be random, least-likely, next or a class index",
             ),
             (["--norm", "l0"], "norm must be one of"),
             (["--clip-values", "0"], "clip-values must be two numbers"),

@@ -531,7 +531,7 @@ class TestEvaluation:
             ({"targeted": "random"}, "rays cannot be targeted: the search needs a starting image"),
             (
                 {"targeted": "next", "attacks": ("pgd",)},
-                "targeted must be random, least-likely or a class index",
+                "targeted must be random, least-likely, next or a class index",
             ),
             ({"targeted": -1, "attacks": ("pgd",)}, "targeted must be an integer >= 0"),
             (
@@ -589,7 +589,7 @@ class TestTargets:
         y = torch.tensor([0, 1, 1])
         assert choose_targets("random", y, torch.arange(3), 0, 2, None).tolist() == [1, 0, 0]
 
-    @pytest.mark.parametrize("rule", ["random", "least-likely", 3])
+    @pytest.mark.parametrize("rule", ["random", "least-likely", "next", 3])
     def test_shares_recomputed_from_the_records(
         self, tmp_path: Path, linear_net: nn.Module, data: Dataset, rule: str | int
     ) -> None:
@@ -611,6 +611,8 @@ class TestTargets:
             assert (target == 3).all()
         elif rule == "least-likely":
             assert (target == linear_net(data.x).argmin(dim=1).numpy()).all()
+        elif rule == "next":
+            assert (target == (label + 1) % 10).all()
         attacked = ~wrong & (target != label)
         assert (found["clean_prediction"].to_numpy() != label).tolist() == wrong.tolist()
         assert (found["queries"].to_numpy() > 0).tolist() == attacked.tolist(), (

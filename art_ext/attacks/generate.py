@@ -60,6 +60,7 @@ _IMPORTS = {
     "Generator": "from art_ext.core.limits.generator import Generator",
     "Loss": "from art_ext.core.losses import Loss",
     "Judge": "from art_ext.core.oracle import Judge",
+    "Transform": "from art_ext.core.transforms import Transform",
     "Model": "from art_ext.core.oracle import Model",
     "AttackResult": "from art_ext.core.result import AttackResult",
     "Callback": "from art_ext.core.result import Callback",

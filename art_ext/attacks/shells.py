@@ -1443,6 +1443,7 @@ class MIFGSM(FunctionAttack):
         "max_iter",
         "eps_step",
         "decay",
+        "keep_samples",
         "targeted",
         "loss",
         "outputs",
@@ -1467,6 +1468,7 @@ class MIFGSM(FunctionAttack):
         max_iter: int = 10,
         eps_step: float | None = None,
         decay: float = 1.0,
+        keep_samples: int = 0,
         targeted: bool = False,
         loss: str | Loss = "ce",
         outputs: str = "logits",
@@ -1487,6 +1489,9 @@ class MIFGSM(FunctionAttack):
             max_iter: T, the number of steps. Default: 10.
             eps_step: alpha, in the units of x. Default: None, ``eps / T``.
             decay: mu, >= 0. Default: 1.
+            keep_samples: S, at most T. The last S iterates of each sample are returned in
+                ``samples`` (S, N, *S). A sample that made fewer steps repeats its last one.
+                Default: 0, none.
             targeted: reach y instead of leaving it.
             loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``,
                 ``"dlr"``, ``"mean-logits"``, or a callable from the model's outputs (r, K) and the
@@ -1519,6 +1524,7 @@ class MIFGSM(FunctionAttack):
             max_iter=max_iter,
             eps_step=eps_step,
             decay=decay,
+            keep_samples=keep_samples,
             targeted=targeted,
             loss=loss,
             outputs=outputs,

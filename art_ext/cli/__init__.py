@@ -29,12 +29,14 @@ from art_ext.cli import (
     limits,
     merge,
     models,
+    papers,
     presets,
     recipes,
     report,
     submit,
     sweep,
     train,
+    transfer,
 )
 
 app = typer.Typer(
@@ -78,6 +80,7 @@ for _module in (
     demo,
     evaluate,
     limits,
+    transfer,
     merge,
     attacks,
     recipes,
@@ -97,3 +100,4 @@ for _module in (
     app.command()(getattr(_module, _module.__name__.rpartition(".")[2]))
 app.command(context_settings=sweep.SETTINGS, options_metavar=sweep.USAGE)(sweep.sweep)
 app.add_typer(generator.app, name="generator")
+app.add_typer(papers.app, name="papers")

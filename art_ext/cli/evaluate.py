@@ -251,6 +251,8 @@ def _run(config: EvaluationConfig, watcher: Watcher) -> Outcome:
         chunk_size=config.chunk_size,
         shard=part,
         save_images=config.save_images,
+        save_states=config.save_states,
+        picture=config.picture,
         device=device,
         seed=config.seed,
         arguments={

@@ -93,7 +93,7 @@ def watching(
         """A line per clean accuracy, the plan, and one bar for the whole run."""
 
         line: Line | None = None
-        steps: tqdm[Any] | None = None  # of the units of a run on limits
+        steps: tqdm[Any] | None = None  # of the units of a run on limits, or of transfers
 
         def training(self, model: str, samples: int) -> None:
             say(f"{model}: training on {counted(samples, 'sample')}", err=True)
@@ -116,10 +116,10 @@ def watching(
             if self.line is not None:
                 self.line.show(state)
 
-        def units(self, done: int, total: int) -> None:
+        def units(self, done: int, total: int, what: str = "constants and risks") -> None:
             if self.steps is None:
                 self.close()
-                self.steps = tqdm(total=total, desc="constants and risks", bar_format=BAR)
+                self.steps = tqdm(total=total, desc=what, bar_format=BAR)
             self.steps.update(done - self.steps.n)
 
         def close(self) -> None:

@@ -84,7 +84,11 @@ class EvaluationConfig(DataOptions):
         "Measure the share of samples whose prediction, right or wrong, no attack changes."
         " Fixed-radius attacks then also run on the misclassified samples.",
     )
-    targeted: str | int | None = option(None, "Targets: random, least-likely, or one class index.")
+    targeted: str | int | None = option(
+        None,
+        "Targets: random, least-likely, next (the label plus 1, modulo the classes), or one class"
+        " index.",
+    )
     eps: tuple[float, ...] = option(
         (8 / 255,),
         "Radius or radii in the units of the input: 4/255,8/255.",
@@ -258,6 +262,15 @@ class EvaluationConfig(DataOptions):
         metavar="RUN",
     )
     save_images: bool = option(False, "Keep every adversarial image.")
+    save_states: bool = option(
+        False, "Keep all states of attacks that draw several of a sample, such as hmcam."
+    )
+    picture: str | None = option(
+        None,
+        "Show the states of these attacks for some samples in the report, on their principal"
+        " components or by t-SNE.",
+        choices=("pca", "tsne"),
+    )
     name: Texts = option(
         (),
         "Name of the model in table and report. By default that of its checkpoint, or the last part"

@@ -238,6 +238,15 @@ def _as_numbers(name: str, value: object) -> tuple[float, ...]:
     return tuple(_as_float(name, one) for one in given)
 
 
+def _as_integers(name: str, value: object) -> tuple[int, ...]:
+    given: Any = value
+    if isinstance(value, str):
+        given = [read_value(one.strip()) for one in value.split(",")]
+    elif not isinstance(value, (list, tuple)):
+        given = (value,)
+    return tuple(_as_int(f"each value of {name}", one) for one in given)
+
+
 def _as_pair(name: str, value: object) -> tuple[float, float]:
     parts = parse_numbers(name, value) if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)) or len(parts) != 2:
@@ -306,6 +315,7 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     "str | int": _as_target,
     "tuple[float, float]": _as_pair,
     "tuple[float, ...]": _as_numbers,
+    "tuple[int, ...]": _as_integers,
     "tuple[str, ...]": _as_names,
     "Texts": _as_texts_each,
     "Path": _as_path,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from art_ext.core.checks import nearest
+from art_ext.core.checks import check_choice, check_flag, check_number, nearest
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 LEAST_CLASSES = 4  # of a difference of logits ratio
@@ -164,6 +164,66 @@ def make_gain(loss: str | Loss, goal: Tensor, *, targeted: bool, outputs: str) -
         return sign * function(logits_of(scores, outputs), goal.index_select(0, index))
 
     return gain
+
+
+def embedding_goal(
+    target_embeddings: Tensor, threshold: float, measure: str = "inner", toward: bool = True
+) -> tuple[Loss, Loss]:
+    """Return the loss and the criterion of an attack on a model that returns embeddings.
+
+    The loss is ``s_i = <f(x'_i), e_i>``, or the cosine of the two. A sample is adversarial if
+    ``s_i >= threshold``. Away from e, the loss is ``-s_i``, and ``s_i < threshold`` is wanted.
+
+    Args:
+        target_embeddings: (N, D) float, the embedding e_i of each sample, to come close to or to
+            leave. They are used as they are.
+        threshold: of the similarity, above which a system takes two embeddings for one identity.
+        measure: ``"inner"`` or ``"cosine"``. Default: inner.
+        toward: True to come close, as one who impersonates another. False to leave. Default: True.
+
+    Returns:
+        ``(loss, criterion)`` for the keywords of the same names of fixed-radius attacks: functions
+        of the embeddings (r, D) and the positions (r,) of their samples, to (r,) numbers and (r,)
+        bool. A row of NaN meets no criterion.
+
+    Raises:
+        ValueError: if an argument is out of range, and on a call with embeddings of another length.
+
+    References:
+        Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for probabilistic adversarial attack
+        and learning", IEEE TPAMI 2022, section 5.6 (attacks on face recognition).
+    """
+    if not isinstance(target_embeddings, Tensor) or target_embeddings.dim() != 2:
+        shape = getattr(target_embeddings, "shape", type(target_embeddings).__name__)
+        given = tuple(shape) if isinstance(shape, torch.Size) else shape
+        raise ValueError(f"target_embeddings must be a tensor (N, D), got {given}")
+    if not target_embeddings.is_floating_point() or not bool(target_embeddings.isfinite().all()):
+        raise ValueError("target_embeddings must hold finite floating point numbers")
+    check_number("threshold", threshold)
+    check_choice("measure", measure, ("inner", "cosine"))
+    check_flag("toward", toward)
+    wanted = target_embeddings.detach()
+
+    def similarity(outputs: Tensor, index: Tensor) -> Tensor:
+        own = wanted.to(outputs.device)[index].to(outputs.dtype)
+        if outputs.shape != own.shape:
+            raise ValueError(
+                f"the model must return embeddings of length {own.shape[1]}, as those of"
+                f" target_embeddings, got outputs {tuple(outputs.shape)}"
+            )
+        if measure == "cosine":
+            return functional.cosine_similarity(outputs, own, dim=1)
+        return (outputs * own).sum(dim=1)
+
+    def loss(outputs: Tensor, index: Tensor) -> Tensor:
+        found = similarity(outputs, index)
+        return found if toward else -found
+
+    def criterion(outputs: Tensor, index: Tensor) -> Tensor:
+        found = similarity(outputs, index)
+        return found >= threshold if toward else found < threshold
+
+    return loss, criterion
 
 
 def in_simplex(outputs: Tensor, tolerance: float = 1e-5) -> Tensor:

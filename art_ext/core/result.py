@@ -270,6 +270,9 @@ class Progress:
         success: (B,) bool, the sample has a success.
         samples: (B, *S) the states of a chain that has just made a transition, for methods that
             draw one.
+        iterates: (B, *S) the candidates of this round, for fixed-radius attacks of gradients. None
+            for the clean check, and for other attacks.
+        iteration: iterations that led to them, those of earlier trajectories included.
     """
 
     step: int
@@ -279,6 +282,8 @@ class Progress:
     finished: Tensor
     success: Tensor
     samples: Tensor | None = None
+    iterates: Tensor | None = None
+    iteration: int = 0
 
 
 Callback = Callable[[Progress], None]

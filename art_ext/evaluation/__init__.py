@@ -9,19 +9,28 @@ table, plots, page.
 The folder then holds ``run.json``, ``records.parquet``, ``table.csv``, ``table.json``,
 ``warnings.json``, plots and ``index.html``, and in ``chunks`` what each unit of the work left.
 ``panel="standard"`` runs a declared list of attacks. ``limits`` measures robustness on the images
-of a generator beside the bounds for any classifier. ``art_ext.evaluation.adbd.ADBD`` is the same
+of a generator beside the bounds for any classifier. ``transfer`` tries examples that were made on
+one model on others. ``art_ext.evaluation.adbd.ADBD`` is the same
 measure for ART users; it alone imports ART.
 """
 
 from __future__ import annotations
 
-from art_ext.evaluation.analysis.records import load_images, load_run, read_records, read_run
+from art_ext.evaluation.analysis.records import (
+    load_images,
+    load_run,
+    load_states,
+    read_records,
+    read_run,
+)
 from art_ext.evaluation.analysis.table import Row, summarise
 from art_ext.evaluation.execution.finish import Outcome
 from art_ext.evaluation.execution.job import Watcher
 from art_ext.evaluation.execution.limits.run import limits
 from art_ext.evaluation.execution.runner import evaluate, merge
 from art_ext.evaluation.execution.services import RunStopped
+from art_ext.evaluation.execution.transfer.finish import TransferOutcome
+from art_ext.evaluation.execution.transfer.run import transfer
 from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
 from art_ext.evaluation.panel.panels import PANELS, Member, Panel, find_panel
 from art_ext.evaluation.report.page import figure
@@ -36,6 +45,7 @@ __all__ = [
     "Row",
     "RunStopped",
     "Settings",
+    "TransferOutcome",
     "Watcher",
     "evaluate",
     "figure",
@@ -43,8 +53,10 @@ __all__ = [
     "limits",
     "load_images",
     "load_run",
+    "load_states",
     "merge",
     "read_records",
     "read_run",
     "summarise",
+    "transfer",
 ]

@@ -36,6 +36,7 @@ HOST = Host(
             "channels_last",
             "compile",
             "amp",
+            "transform",
             "criterion",
             "detector",
             "detector_weight",

@@ -35,6 +35,7 @@ HOST = Host(
             "channels_last",
             "compile",
             "amp",
+            "transform",
             "criterion",
             "detector",
             "detector_weight",

@@ -2,7 +2,8 @@
 
 Units of a chunk are written together, so that a large run has few files. A chunk N has at most
 three: ``N.parquet`` with the records, ``N.json`` with facts of the clean pass and of units, and
-``N.safetensors`` with images. While units are missing, the records are in ``N.part.parquet``.
+``N.safetensors`` with images. While units are missing, the records are in ``N.part.parquet``. Each
+unit that keeps the states it draws has a further file, ``N-states-U.safetensors``.
 Records are written last: they say which units there are.
 
 Up to format 5 every unit and every clean pass had files of its own. They are still read.
@@ -17,7 +18,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from art_ext.storage.records import columns_of_run, parquet_of, read_table, upgraded_table
+from art_ext.storage.records import (
+    columns_of_run,
+    has_chains,
+    parquet_of,
+    read_table,
+    upgraded_table,
+    with_chains,
+)
 from art_ext.storage.store import Store, StoreError
 
 if TYPE_CHECKING:
@@ -30,11 +38,16 @@ FIRST = 6  # format of a run in which units of a chunk are written together
 PAUSE = 30.0  # seconds after which finished units of a chunk in work are written
 _OWN = re.compile(
     r"(?P<number>\d+)(?P<part>\.part)?\.(?P<kind>parquet|json|safetensors)$"
-    r"|\d+-\d+\.|clean-\d+\.|\..*\.tmp$"
+    r"|\d+-states-\d+\.|\d+-\d+\.|clean-\d+\.|\..*\.tmp$"
 )
 _OLD = re.compile(r"(?P<place>\d+)-(?P<number>\d+)\.parquet$")
 
 Images = dict[str, "Tensor"]
+
+
+def states_of(place: int, number: int) -> str:
+    """Return the name of the file of the states of a unit, by its places in plan and data."""
+    return f"{number:05d}-states-{place:03d}"
 
 
 def is_chunk_file(name: str) -> bool:
@@ -136,6 +149,15 @@ class ChunkFiles:
                 found[name] = self._tensors(old)
         return found
 
+    def states(self, place: int, number: int) -> Images:
+        """Return the states that a unit kept: ``index`` (M,) and ``samples`` (S, M, *S).
+
+        Raises:
+            FileNotFoundError: if it kept none.
+            ValueError: if the file is damaged. The message names it.
+        """
+        return self._tensors(states_of(place, number))
+
     def _json(self, name: str) -> dict[str, Any]:
         file = f"{CHUNKS}/{name}.json"
         found: dict[str, Any] = json.loads(self.store.read(file).decode("utf-8"))
@@ -168,6 +190,8 @@ class ChunkFiles:
     def _split(self, name: str, number: int) -> dict[int, pa.Table]:
         """Return the units of a file of records, one for each of its row groups."""
         table, sizes = read_table(self.store, name)
+        if has_chains(self.run):
+            table = with_chains(table)
         places = {
             (one["model"], one["attack"], one["radii"][0]): place
             for place, one in enumerate(self._plan)
@@ -253,12 +277,20 @@ class ChunkWriter:
         table: pa.Table,
         images: Mapping[str, Tensor],
         facts: Mapping[str, Any] | None = None,
+        states: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Take in a unit that has ended, by its place in the plan.
+
+        Its states, which may be large, are written at once to a file of their own.
 
         Raises:
             OSError: as ``write``.
         """
+        if states:
+            from safetensors.torch import save
+
+            content = save(dict(states))
+            self._put(f"{CHUNKS}/{states_of(place, self.number)}.safetensors", content)
         self.tables[place] = table
         if images:
             self.images[name_of(place)] = dict(images)
@@ -283,7 +315,10 @@ class ChunkWriter:
             self.clean(facts[CLEAN], images.get(CLEAN, {}))
         for place, table in tables.items():
             name = name_of(place)
-            self.add(place, table, images.get(name, {}), facts.get(name))
+            states = None
+            with suppress(FileNotFoundError):
+                states = other.states(place, self.number)
+            self.add(place, table, images.get(name, {}), facts.get(name), states)
 
     def write(self) -> None:
         """Write what is new: images first, then facts, records last.

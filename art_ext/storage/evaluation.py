@@ -34,6 +34,7 @@ from art_ext.storage.training import TRAINING
 from art_ext.storage.units import Units
 
 TOOL = "art-ext"
+TRANSFER_TOOL = "art-ext transfer"
 RUN = "run.json"
 CONFIGURATION = "config.toml"  # of the command, which repeats the run
 REPORT = "index.html"
@@ -95,6 +96,8 @@ def open_run(folder: Place) -> RunFolder:
     store = store_of(folder)
     if run is None:
         other = " evaluate, but a training" if store.exists(TRAINING) else ""
+        if read_manifest(store, RUN, TRANSFER_TOOL) is not None:
+            other = f" evaluate, but that of {TRANSFER_TOOL}, which writes its report by itself"
         raise ValueError(f"{store.path} is not a run folder: it holds no {RUN} of art-ext{other}")
     EVALUATION.check(store.path, run)
     return RunFolder(folder, run)

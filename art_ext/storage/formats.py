@@ -81,3 +81,4 @@ AUTOATTACK = Format("run of AutoAttack", 1, (1,), "attack again in a new folder"
 SUBMISSION = Format("submission", 1, (1,), "make it again")
 LIMITS = Format("run on limits", 1, (1,), "run it again in a new folder")
 SWEEP = Format("sweep", 1, (1,), "sweep again in a new folder")
+TRANSFER = Format("run of transfers", 1, (1,), "run it again in a new folder")

@@ -41,6 +41,16 @@ COLUMNS = (
     "seconds",
 )
 STABLE = "stable"  # of runs with stability only
+# of runs only in which an attack draws several states of a sample. Without states all are 0 or NaN
+CHAIN = {
+    "states": 0,
+    "adversarial_states": 0,
+    "transitions": 0,
+    "accepted_transitions": 0,
+    "diversity": math.nan,
+    "diversity_l2": math.nan,
+    "state_classes": 0,
+}
 DISTANCE_AT = "distance_at_"  # and a number of queries: of runs with a trace only
 # of runs with a detector only
 DETECTION = ("detector", "clean_score", "clean_accepted", "score", "accepted", "success_accepted")
@@ -58,7 +68,7 @@ def table_of_rows(rows: pd.DataFrame) -> pa.Table:
 
 
 def columns_of(
-    detector: bool, *, stability: bool = False, marks: Sequence[int] = ()
+    detector: bool, *, stability: bool = False, marks: Sequence[int] = (), chains: bool = False
 ) -> tuple[str, ...]:
     """Return the columns of the records of a run.
 
@@ -66,23 +76,51 @@ def columns_of(
         detector: True for a model with a detector.
         stability: True for a run with the stability of predictions.
         marks: numbers of queries at which distances are kept, ascending.
+        chains: True for a run in which an attack draws several states of a sample.
     """
     return (
         *COLUMNS,
         *((STABLE,) if stability else ()),
         *(f"{DISTANCE_AT}{mark}" for mark in marks),
+        *(CHAIN if chains else ()),
         *(DETECTION if detector else ()),
     )
 
 
 def columns_of_run(run: Mapping[str, Any], detector: bool) -> tuple[str, ...]:
     """Return the columns of the records of a run, from the content of ``run.json``."""
-    return columns_of(detector, stability=has_stability(run), marks=marks_of(run))
+    return columns_of(
+        detector, stability=has_stability(run), marks=marks_of(run), chains=has_chains(run)
+    )
 
 
 def has_stability(run: Mapping[str, Any]) -> bool:
     """Return True if a run measures the stability of predictions."""
     return bool(run.get("settings", {}).get("stability"))
+
+
+def has_chains(run: Mapping[str, Any]) -> bool:
+    """Return True if an attack of a run draws several states of a sample."""
+    return any(attack.get("chain") for attack in run.get("attacks", {}).values())
+
+
+def with_chains(table: pa.Table) -> pa.Table:
+    """Return records of an earlier version with the columns of ``CHAIN``, which tell nothing."""
+    import pyarrow as pa
+
+    first = "states"
+    if first in table.column_names:
+        return table
+    place = (
+        table.column_names.index("detector")
+        if "detector" in table.column_names
+        else len(table.column_names)
+    )
+    for offset, (name, nothing) in enumerate(CHAIN.items()):
+        kind = pa.int64() if isinstance(nothing, int) else pa.float64()
+        values = pa.array([nothing] * len(table), kind, from_pandas=True)
+        table = table.add_column(place + offset, name, values)
+    return table
 
 
 def marks_of(run: Mapping[str, Any]) -> tuple[int, ...]:
@@ -93,7 +131,12 @@ def marks_of(run: Mapping[str, Any]) -> tuple[int, ...]:
 def _known_among(names: Collection[str]) -> tuple[str, ...]:
     """Return the columns of records that have these columns, in their order."""
     marks = [int(name[len(DISTANCE_AT) :]) for name in names if name.startswith(DISTANCE_AT)]
-    return columns_of("detector" in names, stability=STABLE in names, marks=sorted(marks))
+    return columns_of(
+        "detector" in names,
+        stability=STABLE in names,
+        marks=sorted(marks),
+        chains="states" in names,
+    )
 
 
 def success_column(columns: Container[str]) -> str:

@@ -15,6 +15,7 @@ from art_ext.core.limits.generator import Generator
 from art_ext.core.losses import Loss
 from art_ext.core.oracle import Judge, Model
 from art_ext.core.result import AttackResult, Callback
+from art_ext.core.transforms import Transform
 
 __all__: list[str]
 
@@ -58,6 +59,7 @@ def ai_fgsm(
     criterion: Judge | None = None,
     stop_on_success: bool = False,
     on_failure: str = "input",
+    transform: Transform | None = None,
 ) -> AttackResult:
     """Adaptive iterative FGSM: the accumulated momentum of HMCAM in one trajectory.
 
@@ -149,6 +151,12 @@ def ai_fgsm(
             succeeded is reported. Default: False.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
+        transform: differentiable callable in front of the model for the loss only, from rows (r,
+            *S), their identities (r,), the number of the step and the seed to r rows, such as
+            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
+            a further query, and so does the last loss of a trajectory if losses are compared
+            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
+            Default: None.
 
     Returns:
         An ``AttackResult``, after ``1 + T`` queries from the input, or ``1 + R (T + 1)`` from
@@ -202,6 +210,7 @@ def auto_pgd(
     detector_loss: str = "auto",
     criterion: Judge | None = None,
     on_failure: str = "input",
+    transform: Transform | None = None,
 ) -> AttackResult:
     """Auto-PGD: momentum steps that halve, sample by sample, where they bring no progress.
 
@@ -307,6 +316,12 @@ def auto_pgd(
             target.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, here
             the point of highest loss. Default: ``"input"``.
+        transform: differentiable callable in front of the model for the loss only, from rows (r,
+            *S), their identities (r,), the number of the step and the seed to r rows, such as
+            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
+            a further query, and so does the last loss of a trajectory if losses are compared
+            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
+            Default: None.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check, and in each phase the
@@ -631,6 +646,7 @@ def fgsm(
     criterion: Judge | None = None,
     stop_on_success: bool = False,
     on_failure: str = "input",
+    transform: Transform | None = None,
 ) -> AttackResult:
     """Fast gradient sign method: ``x' = clip(x + eps sgn(grad J(x)))``.
 
@@ -696,6 +712,12 @@ def fgsm(
             succeeded is reported. Default: False.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
+        transform: differentiable callable in front of the model for the loss only, from rows (r,
+            *S), their identities (r,), the number of the step and the seed to r rows, such as
+            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
+            a further query, and so does the last loss of a trajectory if losses are compared
+            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
+            Default: None.
 
     Returns:
         An ``AttackResult``, after 2 queries and 1 gradient per sample.
@@ -745,6 +767,7 @@ def frank_wolfe(
     loss: str | Loss = "ce",
     criterion: Judge | None = None,
     on_failure: str = "input",
+    transform: Transform | None = None,
 ) -> AttackResult:
     """Frank-Wolfe white-box attack with momentum.
 
@@ -830,6 +853,12 @@ def frank_wolfe(
             target.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
+        transform: differentiable callable in front of the model for the loss only, from rows (r,
+            *S), their identities (r,), the number of the step and the seed to r rows, such as
+            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
+            a further query, and so does the last loss of a trajectory if losses are compared
+            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
+            Default: None.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check, and one check per iterate,
@@ -1044,6 +1073,7 @@ def hmcam(
     criterion: Judge | None = None,
     stop_on_success: bool = False,
     on_failure: str = "input",
+    transform: Transform | None = None,
 ) -> AttackResult:
     """Hamiltonian Monte Carlo with accumulated momentum (HMCAM): S adversarial examples per sample.
 
@@ -1141,6 +1171,12 @@ def hmcam(
         stop_on_success: True ends a chain at its first success, accepted or not. Default: False.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
+        transform: differentiable callable in front of the model for the loss only, from rows (r,
+            *S), their identities (r,), the number of the step and the seed to r rows, such as
+            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
+            a further query, and so does the last loss of a trajectory if losses are compared
+            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
+            Default: None.
 
     Returns:
         An ``AttackResult``. ``x_adv`` is the state of highest loss among those that succeed, and,
@@ -1318,6 +1354,7 @@ def i_fgsm(
     criterion: Judge | None = None,
     stop_on_success: bool = False,
     on_failure: str = "input",
+    transform: Transform | None = None,
 ) -> AttackResult:
     """Iterate FGSM: ``x_{t+1} = P(x_t + alpha sgn(grad J(x_t)))`` from x itself (8).
 
@@ -1383,6 +1420,12 @@ def i_fgsm(
             succeeded is reported. Default: False.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
+        transform: differentiable callable in front of the model for the loss only, from rows (r,
+            *S), their identities (r,), the number of the step and the seed to r rows, such as
+            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
+            a further query, and so does the last loss of a trajectory if losses are compared
+            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
+            Default: None.
 
     Returns:
         An ``AttackResult``, after ``1 + T`` queries and T gradients per sample.
@@ -1589,6 +1632,7 @@ def m_pgd(
     criterion: Judge | None = None,
     stop_on_success: bool = False,
     on_failure: str = "input",
+    transform: Transform | None = None,
 ) -> AttackResult:
     """MI-FGSM from a point drawn uniformly from the ball (MI-FGSM + PGD).
 
@@ -1665,6 +1709,12 @@ def m_pgd(
             succeeded is reported. Default: False.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
+        transform: differentiable callable in front of the model for the loss only, from rows (r,
+            *S), their identities (r,), the number of the step and the seed to r rows, such as
+            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
+            a further query, and so does the last loss of a trajectory if losses are compared
+            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
+            Default: None.
 
     Returns:
         An ``AttackResult``, after ``1 + R (T + 1)`` queries and R T gradients per sample.
@@ -1689,6 +1739,7 @@ def mi_fgsm(
     num_steps: int = 10,
     step_size: float | None = None,
     decay: float = 1.0,
+    keep_samples: int = 0,
     targeted: bool = False,
     targets: Tensor | None = None,
     mask: Tensor | None = None,
@@ -1711,6 +1762,7 @@ def mi_fgsm(
     criterion: Judge | None = None,
     stop_on_success: bool = False,
     on_failure: str = "input",
+    transform: Transform | None = None,
 ) -> AttackResult:
     """Momentum iterative FGSM: ``v_t = mu v_{t-1} + g_t / ||g_t||_1``.
 
@@ -1726,6 +1778,8 @@ def mi_fgsm(
         num_steps: T, the number of steps. Default: 10.
         step_size: alpha, in the units of x. Default: None, ``eps / T``.
         decay: mu, >= 0. Default: 1.
+        keep_samples: S, at most T. The last S iterates of each sample are returned in ``samples``
+            (S, N, *S). A sample that made fewer steps repeats its last one. Default: 0, none.
         targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
             False.
         targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
@@ -1779,6 +1833,12 @@ def mi_fgsm(
             succeeded is reported. Default: False.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
+        transform: differentiable callable in front of the model for the loss only, from rows (r,
+            *S), their identities (r,), the number of the step and the seed to r rows, such as
+            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
+            a further query, and so does the last loss of a trajectory if losses are compared
+            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
+            Default: None.
 
     Returns:
         An ``AttackResult``, after ``1 + T`` queries and T gradients per sample.
@@ -1945,6 +2005,7 @@ def pgd(
     criterion: Judge | None = None,
     stop_on_success: bool = False,
     on_failure: str = "input",
+    transform: Transform | None = None,
 ) -> AttackResult:
     """Projected gradient descent: I-FGSM from a point drawn uniformly from the ball.
 
@@ -2017,6 +2078,12 @@ def pgd(
             succeeded is reported. Default: False.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
+        transform: differentiable callable in front of the model for the loss only, from rows (r,
+            *S), their identities (r,), the number of the step and the seed to r rows, such as
+            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
+            a further query, and so does the last loss of a trajectory if losses are compared
+            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
+            Default: None.
 
     Returns:
         An ``AttackResult``, after ``1 + R (T + 1)`` queries and R T gradients per sample.
@@ -2186,6 +2253,7 @@ def sign_gradient(
     criterion: Judge | None = None,
     stop_on_success: bool = False,
     on_failure: str = "input",
+    transform: Transform | None = None,
 ) -> AttackResult:
     """Gradient attack within a ball, with steps put together from named parts.
 
@@ -2289,6 +2357,12 @@ def sign_gradient(
             succeeded is reported. Default: False.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
+        transform: differentiable callable in front of the model for the loss only, from rows (r,
+            *S), their identities (r,), the number of the step and the seed to r rows, such as
+            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
+            a further query, and so does the last loss of a trajectory if losses are compared
+            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
+            Default: None.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check and one check per iterate,

@@ -168,11 +168,9 @@ class LatentMinimumNorm(MinimumNorm):
         index = self.problem.index
         return self.problem.oracle.ledger.remaining(index) - self.reserve[index] < cost
 
-    def tell(
-        self, finished: Tensor, success: Tensor, distance: Tensor, chain: Tensor | None = None
-    ) -> None:
+    def tell(self, finished: Tensor, success: Tensor, distance: Tensor, *further: Any) -> None:
         """Call the callback. A sample with a later start is not finished."""
-        super().tell(finished & ~self.waiting[self.problem.index], success, distance, chain)
+        super().tell(finished & ~self.waiting[self.problem.index], success, distance, *further)
 
     def result(self) -> AttackResult:
         """Build the result, with the latents of the adversarials."""

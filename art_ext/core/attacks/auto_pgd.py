@@ -93,6 +93,7 @@ class AutoPgd(Method[AutoPgdState]):
     """
 
     starts_at_input = False
+    compares_losses = True
 
     def __init__(
         self,

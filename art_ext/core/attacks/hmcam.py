@@ -75,6 +75,7 @@ class Hmcam(Method[Chain]):
         self.transitions = num_transitions
         self.num_steps = num_transitions * rule.num_steps
         self.starts_at_input = rule.starts_at_input
+        self.compares_losses = num_transitions > 1
         self.temperature = temperature
         self.kinetic = kinetic
         self.repeats = continue_from == "state"

@@ -10,7 +10,7 @@ References:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -182,6 +182,46 @@ class SignGradient(Method[Moments]):
         return root.reciprocal_().mul_(alpha).clamp_(max=eps)  # (11)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LastIterates(SignGradient):
+    """The same steps, which keep the last S iterates of each sample.
+
+    Attributes:
+        kept: (S, N, D) to fill. The iterate after step t lies in row ``(t - 1) % S``.
+        made: (N,) int64, the steps of each sample so far.
+    """
+
+    kept: Tensor
+    made: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        count = len(self.kept)
+        if count > self.num_steps:
+            raise ValueError(
+                f"keep_samples must be <= num_steps, the number of iterates, got {count} of"
+                f" {self.num_steps}"
+            )
+        made = torch.zeros(self.kept.shape[1], dtype=torch.int64, device=self.kept.device)
+        object.__setattr__(self, "made", made)
+
+    def observe(self, problem: Problem, state: Moments, answers: Answers, t: int) -> Moments:
+        """Keep the iterates of the active rows."""
+        if t:
+            self.kept[(t - 1) % len(self.kept), problem.index] = state.x
+            self.made.index_fill_(0, problem.index, t)
+        return state
+
+    def chain(self, x_adv: Tensor, moved: Tensor) -> Tensor:
+        """Return the iterates (S, N, D) in order, and the outcome of samples without a step."""
+        count = len(self.kept)
+        order = torch.arange(count, device=x_adv.device).unsqueeze(1)
+        step = (self.made - count).clamp(min=0) + order  # from 0
+        row = step.minimum((self.made - 1).clamp(min=0)) % count
+        samples = self.kept.gather(0, row.unsqueeze(2).expand_as(self.kept))
+        return torch.where((self.made > 0).unsqueeze(1), samples, x_adv)
+
+
 @public(FixedRadiusOptions, SignGradient, FixedRadius)
 def sign_gradient(
     model: Model,
@@ -350,6 +390,7 @@ def mi_fgsm(
     num_steps: int = 10,
     step_size: float | None = None,
     decay: float = 1.0,
+    keep_samples: int = 0,
     **options: Any,
 ) -> AttackResult:
     """Momentum iterative FGSM: ``v_t = mu v_{t-1} + g_t / ||g_t||_1``.
@@ -360,6 +401,8 @@ def mi_fgsm(
         num_steps: T, the number of steps. Default: 10.
         step_size: alpha, in the units of x. Default: None, ``eps / T``.
         decay: mu, >= 0. Default: 1.
+        keep_samples: S, at most T. The last S iterates of each sample are returned in ``samples``
+            (S, N, *S). A sample that made fewer steps repeats its last one. Default: 0, none.
 
     Returns:
         An ``AttackResult``, after ``1 + T`` queries and T gradients per sample.
@@ -367,14 +410,19 @@ def mi_fgsm(
     References:
         Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018.
     """
-    method = SignGradient(
-        num_steps=num_steps,
-        step_size=step_length(step_size, 1.0, eps, num_steps),
-        momentum_rule="accumulated",
-        normaliser="l1",
-        decay=decay,
-    )
-    return FixedRadius(model, x, y, eps=eps, norm=norm, **options).run(method)
+    check_count("keep_samples", keep_samples, least=0)
+    driver = FixedRadius(model, x, y, eps=eps, norm=norm, **options)
+    parts: dict[str, Any] = {
+        "num_steps": num_steps,
+        "step_size": step_length(step_size, 1.0, eps, num_steps),
+        "momentum_rule": "accumulated",
+        "normaliser": "l1",
+        "decay": decay,
+    }
+    if not keep_samples:
+        return driver.run(SignGradient(**parts))
+    whole = driver.whole.x
+    return driver.run(LastIterates(**parts, kept=whole.new_zeros(keep_samples, *whole.shape)))
 
 
 @public(FixedRadiusOptions, SignGradient, FixedRadius)

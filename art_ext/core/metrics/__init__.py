@@ -20,6 +20,7 @@ from art_ext.core.metrics.chain import (
     paired_interval,
     transfer_success,
 )
+from art_ext.core.metrics.chain_statistics import ChainStatistics, chain_statistics
 from art_ext.core.metrics.chance import chance_level, chance_warning
 from art_ext.core.metrics.curvature import HessianEigenvalue, hessian_eigenvalue
 from art_ext.core.metrics.detection import (
@@ -43,6 +44,7 @@ from art_ext.core.metrics.transfer import TransferMatrix, transfer_matrix
 
 __all__ = [
     "BoundaryDistance",
+    "ChainStatistics",
     "DetectionMetrics",
     "Diversity",
     "EnsembleDiversity",
@@ -58,6 +60,7 @@ __all__ = [
     "adbd",
     "all_or_nothing_success",
     "case_distortions",
+    "chain_statistics",
     "chance_level",
     "chance_warning",
     "clean_accuracy",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from art_ext.core.result import AttackResult
 from art_ext.core.samples import check_classes
 
 QUANTILE = 1.959963984540054  # of the normal law, for two-sided 95 %
+PAIRED_AT_ONCE = 1 << 22  # values of the pairs of states whose differences are taken together
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +157,7 @@ def all_or_nothing_success(
     """
     already = result.already_adversarial
     successes, counted = _successes(
-        _chain(result), x, y, models, targets, already, outputs, batch_size, device
+        chain_of(result), x, y, models, targets, already, outputs, batch_size, device
     )
     return _rate(
         successes.all(dim=1).to(geometry.exact_dtype(successes.device)).mean(dim=0), counted
@@ -215,23 +215,39 @@ def diversity(
         ValueError: for results without samples, or an unknown norm.
     """
     norm = result.norm if norm is None else norm_name(norm)
-    states = _chain(result)
-    total = torch.zeros(states.shape[1], dtype=geometry.exact_dtype(torch.device("cpu")))
-    # one pair at a time: all at once need S times the chain's memory
-    for first, second in combinations(states, 2):
-        total += distances(first, second, norm).cpu()
-    pairs = math.comb(len(states), 2)
-    distance = total / pairs if pairs else torch.full_like(total, math.nan)
+    states = chain_of(result)
+    distance = mean_distances(states, norm)
     attacked = ~result.already_adversarial.cpu()
     if model is None:
         return Diversity(exact_mean(distance[attacked]), math.nan, distance, None)
-    ordered = predictions(model, states, outputs, batch_size, device).sort(dim=0).values
-    fresh = torch.ones_like(ordered, dtype=torch.bool)
-    fresh[1:] = ordered[1:] != ordered[:-1]
-    classes = (fresh & (ordered >= 0)).sum(dim=0)  # NaN, as -1, is no class
+    classes = distinct_classes(predictions(model, states, outputs, batch_size, device))
     return Diversity(
         exact_mean(distance[attacked]), exact_mean(classes[attacked]), distance, classes
     )
+
+
+def mean_distances(states: Tensor, norm: str) -> Tensor:
+    """Return (N,) mean distances over the pairs of states (S, N, *S). NaN for a single one."""
+    total = torch.zeros(states.shape[1], dtype=geometry.exact_dtype(torch.device("cpu")))
+    # of all pairs at once the differences need S times the chain's memory
+    together = max(1, PAIRED_AT_ONCE // max(1, states[0].numel()))
+    for number, first in enumerate(states[:-1]):
+        for others in states[number + 1 :].split(together):
+            repeated = first.expand_as(others).flatten(0, 1)
+            found = distances(others.flatten(0, 1), repeated, norm)
+            total += found.view(len(others), len(first)).sum(dim=0).cpu()
+    pairs = math.comb(len(states), 2)
+    return total / pairs if pairs else torch.full_like(total, math.nan)
+
+
+def distinct_classes(labels: Tensor) -> Tensor:
+    """Return (N,) int64, the number of distinct classes among predictions (S, N). NaN, as -1, is
+    none.
+    """
+    ordered = labels.sort(dim=0).values
+    fresh = torch.ones_like(ordered, dtype=torch.bool)
+    fresh[1:] = ordered[1:] != ordered[:-1]
+    return (fresh & (ordered >= 0)).sum(dim=0)
 
 
 def acceptance_rate(result: AttackResult) -> float:
@@ -255,12 +271,12 @@ def acceptance_rate(result: AttackResult) -> float:
     return exact_mean(accepted[~accepted.isnan()].cpu())
 
 
-def _chain(result: AttackResult) -> Tensor:
+def chain_of(result: AttackResult) -> Tensor:
     """Return the states (S, N, *S) of a result that has them."""
     if result.samples is None:
         raise ValueError(
             "result must have samples, got none: pass the result of hmcam, or of pgd, m_pgd,"
-            " auto_pgd or ai_fgsm with keep_samples=True"
+            " auto_pgd or ai_fgsm with keep_samples=True, or of mi_fgsm with keep_samples=S"
         )
     return result.samples
 

@@ -79,6 +79,7 @@ class GradientOracle(ScoreOracle):
         judge: Judge | None = None,
         *,
         verify: bool = True,
+        transform: Judge | None = None,
     ) -> Differentiated:
         """Return outputs, losses and the gradient of each row's own loss.
 
@@ -94,6 +95,8 @@ class GradientOracle(ScoreOracle):
                 Returns (r,) bool: the rows to differentiate. The others cost one query and no
                 gradient. None: all rows.
             verify: False for rows that are no candidates. None of them is sent again then.
+            transform: from rows (r, *S) of a slice and their samples (r,) to rows for the model.
+                The gradient is that of the rows before it. None: the rows themselves.
 
         Raises:
             ValueError: if the loss does not have one entry per row, or does not depend on the input
@@ -105,7 +108,8 @@ class GradientOracle(ScoreOracle):
             with torch.enable_grad():
                 # the model gets a copy of it, as part of the graph
                 leaf = part.detach().requires_grad_(True)
-                padded = self.passes.pad(leaf, owner)
+                seen = leaf if transform is None else transform(leaf, owner)
+                padded = self.passes.pad(seen, owner)
                 with self._precision:
                     answer = self._call(padded, fresh=len(padded) > len(owner))
                     output, lose = self._read(answer, padded, owner, loss)

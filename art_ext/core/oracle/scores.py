@@ -64,7 +64,13 @@ class ScoreOracle(LabelOracle):
         return FeatureTap(self.model, layer)
 
     def evaluate(
-        self, rows: Tensor, index: Tensor, loss: Loss, judge: Judge | None = None
+        self,
+        rows: Tensor,
+        index: Tensor,
+        loss: Loss,
+        judge: Judge | None = None,
+        *,
+        transform: Judge | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return outputs (R, K) for rows (R, *S), for one query each, and their losses (R,).
 
@@ -73,13 +79,16 @@ class ScoreOracle(LabelOracle):
             index: (R,) int64, the sample each row is charged to.
             loss: from the outputs (r, K) of a slice and its samples (r,) to per-row losses (r,).
             judge: called with the same arguments before the loss is computed.
+            transform: from rows (r, *S) of a slice and their samples (r,) to rows for the model.
+                None: the rows themselves.
         """
         self.ledger.charge(index)
         outputs = []
         losses = []
         with torch.no_grad():
             for part, owner in self.passes.slices(rows, index):
-                padded = self.passes.pad(part, owner)
+                seen = part if transform is None else transform(part, owner)
+                padded = self.passes.pad(seen, owner)
                 answer = self._call(padded, fresh=len(padded) > len(owner))
                 output, lose = self._read(answer, padded, owner, loss)
                 if judge is not None:

@@ -114,14 +114,14 @@ def kept_successes(number: int, start: int, image: int, units: int, models: int)
     return max(0, min(COLUMNS, left // at_once))
 
 
-def choose(y: Tensor, right: Tensor) -> Tensor:
-    """(K,) positions of at most six samples to show. Classes alternate, in the order of the
-    samples.
+def choose(y: Tensor, right: Tensor, most: int = COLUMNS) -> Tensor:
+    """(K,) positions of samples to show. Classes alternate, in the order of the samples.
 
     Args:
         y: (N,) labels.
         right: (N,) bool, classified correctly by every model. The others are shown only if there is
             none.
+        most: number of samples.
     """
     candidates = right.nonzero().squeeze(1) if bool(right.any()) else torch.arange(len(y))
     labels = y[candidates]
@@ -133,7 +133,7 @@ def choose(y: Tensor, right: Tensor) -> Tensor:
         range(len(candidates)),
         key=list(zip(turn.tolist(), labels.tolist(), strict=True)).__getitem__,
     )
-    return candidates[torch.tensor(order[:COLUMNS], dtype=torch.int64)]
+    return candidates[torch.tensor(order[:most], dtype=torch.int64)]
 
 
 def choose_by_verdict(broken: Iterable[int], held: Iterable[int], most: int = COLUMNS) -> Chosen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import counted
 from art_ext.evaluation.analysis.blocks import Blocks, collect, new_success
+from art_ext.evaluation.analysis.clouds import States, states_to_show
 from art_ext.evaluation.analysis.examples import Examples, Found, gather, holds_examples
 from art_ext.evaluation.analysis.radii import radii_of_rows
 from art_ext.evaluation.analysis.table import Row, summarise
@@ -117,6 +119,7 @@ class LoadedRun:
         rows: the table.
         examples: the samples to show, with the adversarials that each attack found for them, or
             None if the folder holds none.
+        states: of chains, for the picture. Empty without one.
     """
 
     folder: Path
@@ -124,6 +127,7 @@ class LoadedRun:
     blocks: Blocks
     rows: list[Row]
     examples: Examples | None
+    states: Sequence[States] = ()
 
     @cached_property
     def records(self) -> pd.DataFrame:
@@ -149,6 +153,7 @@ def load_run(folder: Place) -> LoadedRun:
         blocks,
         summarise(blocks, existing.run),
         load_examples(existing, blocks),
+        states_to_show(existing),
     )
 
 
@@ -245,6 +250,47 @@ def load_images(folder: Place, model: str, eps: float, *, rejected: bool = False
                 inside = success[kept["index"]]
                 images[kept["index"][inside]] = kept["x_adv"][inside]
     return images
+
+
+def load_states(
+    folder: Place, model: str, attack: str, eps: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the states that an attack drew of each sample, of a run with ``save_states=True``.
+
+    Args:
+        folder: of the run.
+        model: one of its models.
+        attack: one of its attacks that draw several states.
+        eps: radius that the attack was given. None: the largest.
+
+    Returns:
+        (M,) int64 positions of the samples that were attacked, and (S, M, *S) their states.
+
+    Raises:
+        ValueError: if the run kept no such states, or is not complete.
+    """
+    import torch
+
+    existing = _complete(folder)
+    kept_all = existing.run["arguments"].get("save_states")
+    radius = max(existing.run["settings"]["eps"]) if eps is None else eps
+    wanted = [
+        unit.place
+        for unit in existing.units_of(0)
+        if (unit.model, unit.attack) == (model, attack) and unit.radii[-1] == radius
+    ]
+    found = []
+    for number in range(len(existing.chunks)):
+        for place in wanted if kept_all else ():
+            with suppress(FileNotFoundError):  # none of its samples was attacked
+                found.append(existing.files.states(place, number))
+    if not found:
+        raise ValueError(
+            f"{existing.path} keeps no states of {attack} on {model!r} at eps {radius}: evaluate in"
+            " a new folder with --save-states and an attack that draws several states of a sample"
+        )
+    index = torch.cat([one["index"] for one in found])
+    return index, torch.cat([one["samples"] for one in found], dim=1)
 
 
 def kept_examples(

@@ -26,6 +26,7 @@ from art_ext.evaluation.analysis.blocks import (
     panel_name,
     stopped_early,
 )
+from art_ext.evaluation.analysis.chains import FIELDS, chain_fields
 from art_ext.evaluation.analysis.radii import adversarial, has_detector, smallest_radii, successes
 from art_ext.evaluation.analysis.rejection import (
     clean_rates,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 UNKNOWN = "-"
 LETTERS = 40  # of a name in a table of the terminal
 HEADS = {"l0": "L0", "l1": "L1", "l2": "L2", "linf": "L-inf"}
+CHAIN_HEADS = ("accepted", "diversity L2", "diversity", "classes", "all states")
 DIGITS = {"l0": 1, "l1": 3, "l2": 3, "linf": 4}  # after the point, of mean distortions
 
 
@@ -117,6 +119,14 @@ class Row:
             stability, NaN if no attack tried to change wrong predictions.
         stability_low: lower end of its Wilson interval at 95 %.
         stability_high: upper end.
+        acceptance: fraction of the transitions of chains that passed the Metropolis-Hastings test.
+            This and the following are over the correctly classified samples that the attack was
+            given. They are None in runs in which no attack draws several states of a sample, and
+            NaN for other attacks.
+        diversity_l2: mean L2 distance over the pairs of states.
+        diversity: the same in the norm of the run.
+        classes: mean number of distinct classes that the model predicts for the states.
+        all_or_nothing: fraction of these samples all of whose states are adversarial.
     """
 
     model: str
@@ -166,6 +176,11 @@ class Row:
     stability: float | None = None
     stability_low: float | None = None
     stability_high: float | None = None
+    acceptance: float | None = None
+    diversity_l2: float | None = None
+    diversity: float | None = None
+    classes: float | None = None
+    all_or_nothing: float | None = None
 
 
 def result_of(
@@ -336,6 +351,7 @@ def _row(blocks: Blocks, key: Key, failures: int, run: Mapping[str, Any]) -> Row
         gradients=int(result.gradients.sum()),
         wasted_rows=int(result.wasted_rows.sum()),
         seconds=float(blocks.column(key, "seconds").sum()),
+        **chain_fields(blocks, key, (told & attackable).numpy()),
     )
 
 
@@ -506,6 +522,19 @@ def number(value: float | None, digits: int = 1) -> str:
     return UNKNOWN if value is None or math.isnan(value) else f"{value:,.{digits}f}"
 
 
+def chain_cells(row: Row) -> list[tuple[float | None, str]]:
+    """Return value and text of each field of ``FIELDS``."""
+    values = [getattr(row, name) for name in FIELDS]
+    texts = [
+        percent(row.acceptance),
+        number(row.diversity_l2, 3),
+        number(row.diversity, 4),
+        number(row.classes, 2),
+        percent(row.all_or_nothing),
+    ]
+    return list(zip(values, texts, strict=True))
+
+
 def silent(rows: Sequence[Row]) -> set[str]:
     """Return optional fields of ``Row`` that are unknown in all rows. Tables omit them."""
     known = {
@@ -525,6 +554,10 @@ def silent(rows: Sequence[Row]) -> set[str]:
                 "auroc_pairs",
                 "auroc_all",
             )
+        },
+        **{
+            name: any(value is not None and not math.isnan(value) for value in values)
+            for name, values in ((one, [getattr(row, one) for row in rows]) for one in FIELDS)
         },
     }
     return {name for name, any_row in known.items() if not any_row}
@@ -550,6 +583,7 @@ def to_text(rows: Sequence[Row]) -> str:
         "distance",
         *(HEADS[name] for name in DISTORTIONS),
         "ADBD",
+        *CHAIN_HEADS,
         "seconds",
     ]
     cells = [
@@ -571,6 +605,7 @@ def to_text(rows: Sequence[Row]) -> str:
             number(row.mean_distance, 4),
             *(number(getattr(row, f"mean_{name}"), digits) for name, digits in DIGITS.items()),
             number(row.adbd, 4),
+            *(text for _, text in chain_cells(row)),
             number(row.seconds),
         ]
         for row in rows
@@ -585,6 +620,7 @@ def to_text(rows: Sequence[Row]) -> str:
         "distance": "mean_distance",
         "ADBD": "adbd",
         **{HEADS[name]: f"mean_{name}" for name in DISTORTIONS},
+        **dict(zip(CHAIN_HEADS, FIELDS, strict=True)),
     }
     hidden = silent(rows)
     shown = [column for column, head in enumerate(heads) if optional.get(head) not in hidden]

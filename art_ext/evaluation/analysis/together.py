@@ -86,7 +86,8 @@ def renamed(one: LoadedRun, names: Mapping[str, str]) -> LoadedRun:
     )
     rows = [replace(row, model=new(row.model)) for row in one.rows]
     blocks = one.blocks.renamed(names)
-    return replace(one, run=run, blocks=blocks, rows=rows, examples=examples)
+    states = [replace(own, model=new(own.model)) for own in one.states]
+    return replace(one, run=run, blocks=blocks, rows=rows, examples=examples, states=states)
 
 
 def matched(a: LoadedRun, b: LoadedRun) -> pd.DataFrame:

@@ -62,6 +62,7 @@ def describe(
                 "access": attack.access,
                 "arguments": dict(attack.arguments),
                 **_tanh_iterations(attack, job.settings),
+                **({"chain": True} if attack.chain else {}),
                 **_form(attack, job),
             }
             for attack in job.panel
@@ -73,7 +74,7 @@ def describe(
             *(preprocessing(models, transform is not None) or _reading(transform)),
             *_detecting(job),
         ],
-        "versions": _versions(),
+        "versions": versions(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "plan": plan(
             len(job.data),
@@ -157,18 +158,18 @@ def _form(attack: Attack, job: Job) -> dict[str, Any]:
     return found
 
 
-def _versions() -> dict[str, str]:
-    """Versions of the software."""
-    versions = {
+def versions() -> dict[str, str]:
+    """Return the versions of the software."""
+    found = {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
     for name in ("art-ext", "torch", "numpy"):
         try:
-            versions[name] = metadata.version(name)
+            found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:  # a source tree that was never installed
-            versions[name] = "unknown"
-    return versions
+            found[name] = "unknown"
+    return found
 
 
 _TARGETED = (
@@ -195,6 +196,7 @@ def _goal(settings: Settings) -> str:
         "least-likely": (
             "towards the class of each sample's lowest clean score (one more forward per sample)"
         ),
+        "next": "towards the class after each label (modulo the number of classes)",
     }
     return goals.get(str(settings.targeted), f"towards class {settings.targeted}")
 
@@ -258,6 +260,18 @@ def _stability(panel: Sequence[Attack]) -> str:
     )
 
 
+def _chains(panel: Sequence[Attack]) -> list[str]:
+    """Return a sentence on the states of chains. Empty without one."""
+    names = ", ".join(attack.name for attack in panel if attack.chain)
+    if not names:
+        return []
+    return [
+        f"Several states of each sample are kept ({names}). The model predicts each of them once,"
+        " outside of the ledger. Acceptance, diversity, classes and all-or-nothing are over the"
+        " correctly classified samples that the attack was given."
+    ]
+
+
 def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: str) -> list[str]:
     """Return the protocol of a run, one or two sentences per entry."""
     lower, upper = settings.clip_values
@@ -281,6 +295,7 @@ def protocol(data: Samples, panel: Sequence[Attack], settings: Settings, mode: s
         *((_CASCADE if mode == "cascade" else _INDEPENDENT,) if len(panel) > 1 else ()),
         *((_stability(panel),) if settings.stability else ()),
         *(attack.about for attack in panel),
+        *_chains(panel),
         *(_arguments_of(attack) for attack in panel if attack.arguments),
     ]
     searching = ", ".join(attack.name for attack in panel if attack.nearest and attack.stops_early)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import counted
 from art_ext.evaluation.analysis.blocks import Blocks, collect
+from art_ext.evaluation.analysis.clouds import states_to_show
 from art_ext.evaluation.analysis.findings import Finding, findings
 from art_ext.evaluation.analysis.records import LoadedRun, load_examples, load_run, require_report
 from art_ext.evaluation.analysis.table import Row, Verdict, plain_verdict, summarise, verdicts
@@ -92,7 +93,8 @@ def _complete(folder: RunFolder, write_report: Writer, seconds: float | None) ->
     found = verdicts(blocks, run)
     run["verdict"] = [plain_verdict(verdict) for verdict in found]
     examples = load_examples(folder, blocks)
-    write_report(folder.place, [LoadedRun(folder.path, run, blocks, rows, examples)])
+    states = states_to_show(folder)
+    write_report(folder.place, [LoadedRun(folder.path, run, blocks, rows, examples, states)])
     folder.finish(
         **{
             name: run[name]
@@ -132,7 +134,8 @@ def load_partial(folder: Place) -> LoadedRun:
     }
     run, _ = _judged(unfinished, blocks, _facts(existing, numbers))
     examples = load_examples(existing, blocks, numbers)
-    loaded = LoadedRun(existing.path, run, blocks, summarise(blocks, run), examples)
+    rows, states = summarise(blocks, run), states_to_show(existing)
+    loaded = LoadedRun(existing.path, run, blocks, rows, examples, states)
     return renamed(loaded, {name: f"{name} ({mark})" for name in blocks.models})
 
 

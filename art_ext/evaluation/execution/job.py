@@ -44,6 +44,8 @@ class Job:
         models, data, panel, settings, mode, save_images: as in ``evaluate``, checked.
         detection: detectors of the models. None: there are none.
         resources: what attacks need besides model and samples.
+        save_states: True keeps all states of attacks that draw several of a sample.
+        picture: ``"pca"`` or ``"tsne"`` keeps those that the report shows. None: none.
     """
 
     models: Mapping[str, Model]
@@ -54,6 +56,8 @@ class Job:
     save_images: bool
     detection: Detection | None = None
     resources: Resources = NO_RESOURCES
+    save_states: bool = False
+    picture: str | None = None
 
     @cached_property
     def known_classes(self) -> int:
@@ -79,6 +83,11 @@ class Job:
         return tuple(sorted({mark for attack in self.panel for mark in attack.marks}))
 
     @cached_property
+    def chains(self) -> bool:
+        """True if an attack of the panel draws several states of a sample."""
+        return any(attack.chain for attack in self.panel)
+
+    @cached_property
     def attack_runs(self) -> list[tuple[str, Attack, tuple[float, ...]]]:
         """Model, attack and radii of each run of an attack, in their order."""
         return [
@@ -102,6 +111,7 @@ class Blueprint:
         panel, settings, mode, save_images: as in ``Job``.
         detectors: the detectors, without anything fitted.
         generator: of the run. None: it has none.
+        save_states, picture: as in ``Job``.
         key: of the run, by which a worker keeps what it has built.
     """
 
@@ -112,6 +122,8 @@ class Blueprint:
     save_images: bool
     detectors: tuple[Planned, ...] = ()
     generator: GeneratorSource | None = None
+    save_states: bool = False
+    picture: str | None = None
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def job(self) -> Job:
@@ -144,6 +156,8 @@ class Blueprint:
             self.mode,
             self.save_images,
             resources=resources,
+            save_states=self.save_states,
+            picture=self.picture,
         )
 
     def pickled(self, script: bool = True) -> bytes:
@@ -284,5 +298,5 @@ class Watcher:
                 a success within the largest eps.
         """
 
-    def units(self, done: int, total: int) -> None:
-        """Progress of the units of a run on limits besides its attacks."""
+    def units(self, done: int, total: int, what: str = "constants and risks") -> None:
+        """Progress of the units of a run on limits besides its attacks, or of transfers."""

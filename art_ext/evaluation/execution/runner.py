@@ -23,6 +23,7 @@ from art_ext.data import Dataset, Samples
 from art_ext.data.lazy import check_repeatable
 from art_ext.evaluation.analysis.blocks import CUSTOM
 from art_ext.evaluation.analysis.records import require_report
+from art_ext.evaluation.execution.chains import check_chains
 from art_ext.evaluation.execution.description import describe
 from art_ext.evaluation.execution.detection import Fitting, defended
 from art_ext.evaluation.execution.engines import (
@@ -36,6 +37,7 @@ from art_ext.evaluation.execution.estimate import estimate_run
 from art_ext.evaluation.execution.executor import Distribution
 from art_ext.evaluation.execution.finish import Outcome, finish
 from art_ext.evaluation.execution.job import Blueprint, Job, Rebuild, Watcher
+from art_ext.evaluation.execution.member_transfer import ensembles_of, measure_transfer
 from art_ext.evaluation.execution.models import (
     AnyData,
     Models,
@@ -59,7 +61,6 @@ from art_ext.evaluation.execution.services import (
 )
 from art_ext.evaluation.execution.stability import check_stability
 from art_ext.evaluation.execution.tracked import TrackedRun
-from art_ext.evaluation.execution.transfer import ensembles_of, measure_transfer
 from art_ext.evaluation.execution.work import ChunkTask, Work
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.detectors import digests, plan_detectors
@@ -108,6 +109,8 @@ def evaluate(
     seed: int | None = 0,
     shard: tuple[int, int] | None = None,
     save_images: bool = False,
+    save_states: bool = False,
+    picture: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     watcher: Watcher | None = None,
@@ -166,8 +169,9 @@ def evaluate(
             takes the panel's own mode, and ``"independent"`` for attacks.
         attack_args: by the attack's name, arguments that it takes besides the ones below.
         targeted: None, or the rule for each sample's target: ``"random"`` (uniform over the classes
-            other than its label), ``"least-likely"`` (lowest clean score), or one class for all.
-            Samples that are misclassified or whose label is the target are not attacked then.
+            other than its label), ``"least-likely"`` (lowest clean score), ``"next"`` (the label
+            plus 1, modulo the classes), or one class for all. Samples that are misclassified or
+            whose label is the target are not attacked then.
         max_queries: most forward rows per sample, for our attacks with labels or scores that have
             no ``max_queries`` in ``attack_args``. A value that a panel sets wins over it.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``, in any usual spelling (``np.inf``, ``"L2"``, 1).
@@ -185,6 +189,10 @@ def evaluate(
         shard: (i, n), 0 <= i < n: run every n-th chunk only, from the i-th on.
         save_images: keep every adversarial, for ``load_images`` and submissions, not only those
             that the report shows.
+        save_states: keep all states of the attacks that draw several of a sample, such as
+            ``hmcam``, or ``pgd`` with ``keep_samples``, for ``load_states``.
+        picture: ``"pca"`` or ``"tsne"``: show the states of these attacks for up to four samples in
+            the report, on their first two principal components or by t-SNE. None: no picture.
         arguments: values to record as the run's arguments besides the ones above.
         overwrite: begin again, also in a folder with other files in it. Files with our names are
             replaced.
@@ -341,7 +349,10 @@ def evaluate(
         save_images,
         detection,
         resources,
+        save_states,
+        picture,
     )
+    check_chains(job)
     check_services(job, crew is not None)
     fitting = Fitting(
         fpr,
@@ -369,6 +380,8 @@ def evaluate(
         **settings.recorded(),
         "seed": seed,
         "save_images": save_images,
+        **({"save_states": True} if save_states else {}),
+        **({} if picture is None else {"picture": picture}),
         **({} if detection is None else fitting.told(planned)),
         **({} if adaptive else {"adaptive": False}),
         **({"members": True} if members else {}),
@@ -424,6 +437,8 @@ def evaluate(
                 save_images,
                 tuple(one.for_workers() for one in planned),
                 source,
+                save_states,
+                picture,
             )
             _distribute(crew, blueprint, work, numbers, overwrite, tracked, watcher is not None)
         if ensembles and (first == 0 or not folder.missing()):

@@ -18,6 +18,7 @@ from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.result import AttackResult, Progress
 from art_ext.errors import UserCodeError, describe, is_plain
 from art_ext.evaluation.analysis.examples import NOT_SHOWN
+from art_ext.evaluation.execution.chains import chains_of
 from art_ext.evaluation.execution.chunks import Chunk, CleanPass, make_oracle
 from art_ext.evaluation.execution.job import Job, Watcher
 from art_ext.evaluation.execution.stability import settled
@@ -52,11 +53,13 @@ class Done:
         records: its records.
         images: the result of ``keep_images``.
         facts: of the attack, in the types of JSON. None if it reports none.
+        states: those to keep, as ``chains_of`` returns them.
     """
 
     records: pa.Table
     images: dict[str, Tensor]
     facts: dict[str, Any] | None
+    states: dict[str, Tensor]
 
 
 def run_unit(job: Job, chunk: Chunk, unit: Unit, attack: Attack, tally: Tally) -> Done:
@@ -96,13 +99,17 @@ def run_unit(job: Job, chunk: Chunk, unit: Unit, attack: Attack, tally: Tally) -
         own = clean.keeps_predictions(attack)
         result, stability = settled(result, x, clean.wrong, wanted, own)
     further = distances_at(job.marks, attack, found, index, len(x))
+    states: dict[str, Tensor] = {}
+    if job.chains:
+        columns, states = chains_of(job, chunk, unit, attack, found, index)
+        further |= columns
     records = records_of(
         unit, chunk, wanted, result, tally.since, seconds, job.detection, stability, further
     )
     tally.end(ended(records, unit), wanted)
     facts = [_facts_of(attack.name, one, index + chunk.samples.start) for one in found]
     images = keep_images(job, chunk, model, result, succeeded(records, unit))
-    return Done(records, images, facts[0] if facts else None)
+    return Done(records, images, facts[0] if facts else None, states)
 
 
 def samples_to_attack(job: Job, clean: CleanPass, unit: Unit, attack: Attack) -> Tensor:

@@ -176,7 +176,7 @@ class Work:
             # originals before adversarials, so that a write has both
             kept = [images["index"] for images in (*writer.of_units(), done.images) if images]
             writer.clean(chunk.facts, images_of(self.job, chunk, kept))
-            writer.add(place, records, done.images, done.facts)
+            writer.add(place, records, done.images, done.facts, done.states)
 
     def failures(self) -> list[tuple[str, int, int]]:
         """Return model, number of the chunk and number of samples that are not robust, of the

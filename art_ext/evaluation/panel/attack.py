@@ -28,7 +28,7 @@ MODEL_SETTINGS = ("outputs", "batch_size", "clip_values", "device")
 SPEED_SETTINGS = ("amp", "channels_last", "compile")
 # the settings that older run folders do not know
 LATER_SETTINGS = (*SPEED_SETTINGS, "draws", "stability")
-TARGET_RULES = ("random", "least-likely")
+TARGET_RULES = ("random", "least-likely", "next")
 NO_GENERATOR = (
     "{} needs a generator, got none: give --generator RUN, the folder of art-ext generator train,"
     " or --generator FILE.py:FACTORY"
@@ -51,8 +51,8 @@ class Settings:
         batch_size: most rows in one model call.
         device: device of the inputs for models without parameters.
         seed: key of every random number.
-        targeted: None, or the rule for each sample's target: ``"random"``, ``"least-likely"``, or a
-            class index.
+        targeted: None, or the rule for each sample's target: ``"random"``, ``"least-likely"``,
+            ``"next"``, or a class index.
         amp: True for gradients in bfloat16, with each success verified in float32.
         channels_last: True for images and convolution weights in channels-last memory.
         compile: True for networks behind ``torch.compile``.
@@ -158,7 +158,7 @@ class AttackRequest:
         model: the model to attack.
         x: (N, *S) the samples. Without samples, a member only checks its settings.
         goal: (N,) the classes to leave or, if ``settings.targeted`` is given, to reach.
-        eps: radius of the ball, in the units of x.
+        eps: radius of the ball, in the units of x. None for a minimum-norm attack without a ball.
         settings: of the evaluation.
         callback: is called after each step of the attack.
         detector: the fitted detector of the model, for an attack that knows it. None: the attack
@@ -169,7 +169,7 @@ class AttackRequest:
     model: Model
     x: Tensor
     goal: Tensor
-    eps: float
+    eps: float | None
     settings: Settings
     callback: Callback = _no_callback
     detector: Detector | None = None
@@ -215,6 +215,7 @@ class Attack:
         resources: what it needs besides model and samples, as in ``AttackSpec``.
         accelerated: names of the settings for faster passes that it takes.
         marks: numbers of queries at which its trace holds distances, ascending.
+        chain: True if its result holds several states of each sample.
     """
 
     name: str
@@ -240,6 +241,7 @@ class Attack:
     resources: tuple[str, ...] = ()
     accelerated: tuple[str, ...] = ()
     marks: tuple[int, ...] = ()
+    chain: bool = False
 
     def budget(self, settings: Settings) -> int | None:
         """Return the most queries of a sample. None without a limit."""
@@ -320,7 +322,9 @@ def check_rule(rule: str | int | None, outputs: str) -> None:
     if rule is None:
         return
     if isinstance(rule, str) and rule not in TARGET_RULES:
-        raise ValueError(f"targeted must be random, least-likely or a class index, got {rule!r}")
+        raise ValueError(
+            f"targeted must be random, least-likely, next or a class index, got {rule!r}"
+        )
     if not isinstance(rule, str):
         check_count("targeted", rule, least=0)
     if rule == "least-likely" and outputs == "labels":

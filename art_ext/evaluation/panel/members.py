@@ -148,6 +148,7 @@ def member_of(spec: AttackSpec, arguments: Mapping[str, Any]) -> Attack:
         resources=spec.resources,
         accelerated=tuple(name for name in SPEED_SETTINGS if name in parameters),
         marks=tuple(marks) if isinstance(marks, Sequence) else (),
+        chain=bool(values.get("keep_samples")),
         **_tanh(spec, values),
     )
 

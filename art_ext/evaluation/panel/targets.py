@@ -24,7 +24,7 @@ def choose_targets(
 
     Args:
         rule: None, ``"random"`` (uniform over the classes other than the label),
-            ``"least-likely"``, or one class.
+            ``"least-likely"``, ``"next"`` (the label plus 1, modulo the classes), or one class.
         y: (N,) labels.
         ids: (N,) identities of the samples. A random target depends only on its sample and the
             seed.
@@ -44,6 +44,8 @@ def choose_targets(
             .clamp(max=classes - 2)
         )
         return others + (others >= y).long()
+    if rule == "next":
+        return (y + 1) % classes
     if least_likely is not None:
         return least_likely
     if int(rule) >= classes:

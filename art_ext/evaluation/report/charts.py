@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 UNIT = svg.Scale(0.0, 1.0)
 Group = Sequence[tuple["LoadedRun", Sequence[Curve]]]
 MOST_QUERY_STOPS = 200
+APART = 110.0  # units between labels of the horizontal axis
 QUERY_TITLES = ("Attacks without gradients", "Attacks that need gradients")
 NOT_COMPARABLE = (
     "These attacks also differentiate the model, so their queries are not comparable with those of"
@@ -316,10 +317,11 @@ def _queries_caption(group: Group, found: Sequence[QueryCurve]) -> str:
 # ---- what both share
 
 
-def left_labels(scale: svg.Scale) -> list[labels.Label]:
-    """Return the labels of the vertical axis."""
+def left_labels(scale: svg.Scale, plain: bool = False) -> list[labels.Label]:
+    """Return the labels of the vertical axis: percentages, or with ``plain`` the values."""
+    factor = 1 if plain else 100
     return [
-        labels.Label(0.0, round(scale.height(tick), 1), (f"{100 * tick:g}",))
+        labels.Label(0.0, round(scale.height(tick), 1), (f"{factor * tick:g}",))
         for tick in labels.ticks(scale.top, 4)
     ]
 
@@ -327,6 +329,16 @@ def left_labels(scale: svg.Scale) -> list[labels.Label]:
 def lower_label(scale: svg.Scale, value: float, text: str) -> labels.Label:
     """Return a label of the horizontal axis."""
     return labels.Label(round(float(scale.place(value)), 1), svg.UNITS, (text,))
+
+
+def lower_labels(scale: svg.Scale, marks: Sequence[tuple[float, str]]) -> list[labels.Label]:
+    """Return labels of ascending values of the horizontal axis, without those too close."""
+    found: list[labels.Label] = []
+    for value, text in reversed(marks):
+        label = lower_label(scale, value, text)
+        if not found or found[-1].x - label.x >= APART:
+            found.append(label)
+    return found[::-1]
 
 
 def joined(places: np.ndarray) -> str:

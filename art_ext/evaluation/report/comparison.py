@@ -240,7 +240,7 @@ def _loss(lost: Lost, own: LoadedRun, kept: Examples | None) -> Loss:
     if found is None and lost.distance:
         return loss
     row = {} if found is None else {lost.index: found}
-    sheet = make_sheet(replace(own, examples=kept), lost.model, [lost.index], {NEAREST: row})
+    sheet = make_sheet(own.run, kept, lost.model, [lost.index], {NEAREST: row})
     (_, original), (tile,) = sheet.originals[0], sheet.rows[0][1]
     if found is None:
         return replace(loss, original=original)

@@ -114,7 +114,7 @@ def _gallery(one: LoadedRun, examples: Examples, model: str, most: int, side: in
                 if examples.found.get((model, attack), {}).get(position) is found
             )
     positions = (*chosen.broken, *chosen.held)
-    sheet = make_sheet(one, model, positions, {NEAREST: nearest}, side)
+    sheet = make_sheet(one.run, examples, model, positions, {NEAREST: nearest}, side)
     every = {attack: examples.found.get((model, attack), {}) for attack in attacks}
     return Gallery(
         model,
@@ -135,7 +135,8 @@ def _gallery(one: LoadedRun, examples: Examples, model: str, most: int, side: in
         ],
         sheet,
         make_sheet(
-            one,
+            one.run,
+            examples,
             model,
             chosen.broken,
             {

@@ -13,6 +13,7 @@ from art_ext.evaluation.report import (
     card,
     cards,
     classes,
+    clouds,
     comparison,
     examples,
     figures,
@@ -36,6 +37,7 @@ SECTIONS = (
     cards.warnings,
     results.section,
     figures.queries,
+    clouds.section,
     classes.section,
     method.section,
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from art_ext.core.wording import class_name
-from art_ext.evaluation.analysis.examples import Found
+from art_ext.evaluation.analysis.examples import Examples, Found
 from art_ext.evaluation.report.canvas import RUNS, STYLE, short, to_png
 
 if TYPE_CHECKING:
@@ -126,6 +126,19 @@ class Sheet:
     originals: list[tuple[str, Picture]]
     rows: list[tuple[str, list[Tile | None]]]
 
+    @property
+    def weight(self) -> int:
+        """Bytes of all its images."""
+        tiles = [tile for _, row in self.rows for tile in row if tile is not None]
+        pictures = [one for _, one in self.originals]
+        pictures += [one for tile in tiles for one in (tile.image, tile.change)]
+        return sum(len(one.content) for one in pictures)
+
+    def first(self, count: int) -> Sheet:
+        """Return the sheet of the first samples."""
+        rows = [(name, tiles[:count]) for name, tiles in self.rows]
+        return Sheet(self.model, self.originals[:count], rows)
+
 
 def sheets(one: LoadedRun) -> list[Sheet]:
     """Pictures of samples of different classes with the adversarials of all attacks.
@@ -138,7 +151,8 @@ def sheets(one: LoadedRun) -> list[Sheet]:
     models, attacks = (list(dict.fromkeys(names)) for names in zip(*examples.found, strict=True))
     return [
         make_sheet(
-            one,
+            one.run,
+            examples,
             model,
             examples.index,
             {attack: examples.found.get((model, attack), {}) for attack in attacks},
@@ -154,7 +168,8 @@ def are_images(run: Mapping[str, Any]) -> bool:
 
 
 def make_sheet(
-    one: LoadedRun,
+    run: Mapping[str, Any],
+    examples: Examples,
     model: str,
     positions: Sequence[int],
     rows: Mapping[str, Mapping[int, Found]],
@@ -163,27 +178,26 @@ def make_sheet(
     """Return a sheet of some samples of a run.
 
     Args:
-        one: the run, with examples.
+        run: the facts of the run.
+        examples: the samples that it kept.
         model: name of the model.
         positions: of the samples.
         rows: by name of a row, the adversarial by position.
         side: most pixels of an image. Of larger images every k-th pixel is shown.
     """
-    if one.examples is None:
-        raise RuntimeError("a run without examples has no sheet")
-    names = one.run["data"]["class_names"]
-    originals = {position: one.examples.originals[position].numpy() for position in positions}
+    names = run["data"]["class_names"]
+    originals = {position: examples.originals[position].numpy() for position in positions}
     return Sheet(
         model,
         [
-            (class_name(one.examples.labels[position], names), _picture(image, one.run, side))
+            (class_name(examples.labels[position], names), picture_of(image, run, side))
             for position, image in originals.items()
         ],
         [
             (
                 row,
                 [
-                    _tile(image, kept[position], one.run, side) if position in kept else None
+                    tile_of(image, kept[position], run, side) if position in kept else None
                     for position, image in originals.items()
                 ],
             )
@@ -192,7 +206,8 @@ def make_sheet(
     )
 
 
-def _tile(image: np.ndarray, found: Found, run: Mapping[str, Any], side: int) -> Tile:
+def tile_of(image: np.ndarray, found: Found, run: Mapping[str, Any], side: int = SIDE) -> Tile:
+    """Return the tile of an adversarial of an image (C, H, W)."""
     adversarial = found.x.numpy()
     lower, upper = run["settings"]["clip_values"]
     change = (adversarial - image) / (upper - lower)
@@ -207,7 +222,7 @@ def _tile(image: np.ndarray, found: Found, run: Mapping[str, Any], side: int) ->
         if max(strong.shape[1:]) > SIDE:
             colours = np.round(colours * LEVELS) / LEVELS
     return Tile(
-        _picture(adversarial, run, side),
+        picture_of(adversarial, run, side),
         Picture(_bytes(colours)),
         factor,
         class_name(found.label, run["data"]["class_names"]),
@@ -216,7 +231,7 @@ def _tile(image: np.ndarray, found: Found, run: Mapping[str, Any], side: int) ->
     )
 
 
-def _picture(image: np.ndarray, run: Mapping[str, Any], side: int) -> Picture:
+def picture_of(image: np.ndarray, run: Mapping[str, Any], side: int = SIDE) -> Picture:
     """Return the picture of an image (C, H, W) in the box."""
     small = _small(in_unit_box(image, run), side)
     return Picture(_bytes(small[0] if len(small) == 1 else small.transpose(1, 2, 0)))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 # parts of the style sheet and of the script of every page; each script has names of its own
-STYLES = ("report", "figures", "examples", "comparison")
+STYLES = ("report", "figures", "examples", "comparison", "transfer")
 SCRIPTS = ("report", "figures", "examples")
 LONGEST_PIECE = 24  # letters and digits of a name that stay in one line
 _LONG = re.compile(rf"(\S{{{LONGEST_PIECE + 1},}})")

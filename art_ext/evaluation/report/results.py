@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from art_ext.core.wording import counted, radius
 from art_ext.evaluation.analysis.blocks import in_cascade
-from art_ext.evaluation.analysis.table import DIGITS, HEADS, Row, decisive, number, percent, silent
+from art_ext.evaluation.analysis.table import (
+    DIGITS,
+    HEADS,
+    Row,
+    chain_cells,
+    decisive,
+    number,
+    percent,
+    silent,
+)
 from art_ext.evaluation.analysis.together import comparable, meaning
 from art_ext.evaluation.report.material import Material, Section
 from art_ext.evaluation.report.rendering import Cell, Column, Line, interval, known
@@ -112,6 +121,29 @@ COLUMNS = (
         " It needs an attack that spends its whole budget on every sample, and with a detector a"
         " success.",
         field="adbd",
+    ),
+    Column(
+        "Accepted",
+        "Share of the transitions of chains that passed the Metropolis-Hastings test. This and the"
+        " next columns are over the correctly classified samples that the attack was given. Only of"
+        " attacks that draw several states of a sample.",
+        field="acceptance",
+    ),
+    Column(
+        "Diversity (L2)",
+        "Mean L2 distance over the pairs of states of a sample.",
+        field="diversity_l2",
+    ),
+    Column("Diversity", "The same in the norm of the run.", field="diversity"),
+    Column(
+        "Classes",
+        "Mean number of distinct classes that the model predicts for the states of a sample.",
+        field="classes",
+    ),
+    Column(
+        "All or nothing",
+        "Share of these samples all of whose states are adversarial.",
+        field="all_or_nothing",
     ),
     Column("Seconds", "Wall time of the attack on all samples."),
 )
@@ -256,6 +288,7 @@ def _cells(row: Row) -> list[Cell]:
         Cell(number(row.mean_distance, 4), known(row.mean_distance), left_out),
         *(_distortion(getattr(row, f"mean_{name}"), digits) for name, digits in DIGITS.items()),
         Cell(number(row.adbd, 4), known(row.adbd)),
+        *(Cell(text, known(value)) for value, text in chain_cells(row)),
         Cell(number(row.seconds), known(row.seconds)),
     ]
 

@@ -1,4 +1,4 @@
-"""Geometry of the page's figures: step curves, bands and marks as inline SVG.
+"""Geometry of the page's figures: curves, bands and marks as inline SVG.
 
 The plot area is ``UNITS`` wide and high, whatever its size on the screen is. Strokes and text keep
 their size. ``chart.html.j2`` writes the elements, the style sheet colours them.

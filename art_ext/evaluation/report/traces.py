@@ -13,7 +13,7 @@ from art_ext.evaluation.analysis.blocks import NORMS, in_cascade
 from art_ext.evaluation.analysis.table import number, percent
 from art_ext.evaluation.analysis.traces import TraceCurve, trace_curves
 from art_ext.evaluation.report import labels, svg
-from art_ext.evaluation.report.charts import Chart, joined, left_labels, lower_label
+from art_ext.evaluation.report.charts import Chart, joined, left_labels, lower_labels
 from art_ext.evaluation.report.rendering import interval
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 Group = Sequence[tuple["LoadedRun", Sequence["Curve"]]]
 Names = tuple[list[str], list[str]]  # of models, and of attacks
 PLAIN = 10**6  # counts of a value that is no share
-APART = 110.0  # units between labels of the horizontal axis
 
 
 def trace_charts(group: Group, where: str) -> list[Chart]:
@@ -129,20 +128,7 @@ def _distance(
     )
     heads = ("Model", "Attack", "Queries", "ADBD", "Left out")
     lines = [line for pair in found for line in _distance_numbers(*pair)]
-    return _chart(
-        title,
-        "ADBD",
-        scale,
-        drawn,
-        stops,
-        (heads, lines),
-        caption,
-        plain=True,
-        left=[
-            labels.Label(0.0, round(scale.height(tick), 1), (f"{tick:g}",))
-            for tick in labels.ticks(scale.top, 4)
-        ],
-    )
+    return _chart(title, "ADBD", scale, drawn, stops, (heads, lines), caption, plain=True)
 
 
 def _chart(
@@ -155,7 +141,6 @@ def _chart(
     caption: str,
     *,
     plain: bool = False,
-    left: Sequence[labels.Label] | None = None,
 ) -> Chart:
     heads, lines = numbers
     models = list(dict.fromkeys(own.steps.model for own in drawn))
@@ -168,8 +153,8 @@ def _chart(
         "queries",
         scale,
         drawn,
-        left_labels(scale) if left is None else left,
-        _below(scale, stops),
+        left_labels(scale, plain),
+        lower_labels(scale, [(stop, f"{stop:,.0f}") for stop in stops.tolist()]),
         (),
         labels.nearby(drawn[::-1], scale),
         joined(scale.place(stops)),
@@ -182,16 +167,6 @@ def _chart(
         dashed="some samples left out",
         plain=plain,
     )
-
-
-def _below(scale: svg.Scale, stops: np.ndarray) -> list[labels.Label]:
-    """Return the labels of the horizontal axis: the marks, without those that are too close."""
-    found: list[labels.Label] = []
-    for stop in sorted(stops.tolist(), reverse=True):
-        label = lower_label(scale, stop, f"{stop:,.0f}")
-        if not found or found[-1].x - label.x >= APART:
-            found.append(label)
-    return found[::-1]
 
 
 def _names(found: Sequence[TraceCurve]) -> Names:

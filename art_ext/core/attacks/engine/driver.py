@@ -208,13 +208,21 @@ class Driver:
         self.problem.trace.update({name: self.whole.x.new_full(shape, torch.nan) for name in names})
 
     def tell(
-        self, finished: Tensor, success: Tensor, distance: Tensor, chain: Tensor | None = None
+        self,
+        finished: Tensor,
+        success: Tensor,
+        distance: Tensor,
+        chain: Tensor | None = None,
+        iterates: Tensor | None = None,
+        iteration: int = 0,
     ) -> None:
         """Call the callback after a round of model calls.
 
         Args:
             finished, success, distance: (R,) of the active rows, as ``Progress`` has them.
             chain: (R, D) states of a chain.
+            iterates: (R, D) candidates of the round.
+            iteration: that led to them.
         """
         if self.callback is not None:
             problem = self.problem
@@ -227,6 +235,8 @@ class Driver:
                     finished=finished,
                     success=success,
                     samples=None if chain is None else problem.shaped(chain),
+                    iterates=None if iterates is None else problem.shaped(iterates),
+                    iteration=iteration,
                 )
             )
 

@@ -13,6 +13,7 @@ from art_ext.core.attacks.engine.driver import Driver
 from art_ext.core.attacks.engine.members import MEAN_LOGITS, MeanLogits
 from art_ext.core.attacks.engine.method import Answers, Method, S, check_needs, check_state
 from art_ext.core.attacks.engine.options import FixedRadiusOptions
+from art_ext.core.attacks.engine.queries import Queries
 from art_ext.core.attacks.engine.state import keep
 from art_ext.core.attacks.engine.successes import Outcomes, Successes, check_restarts
 from art_ext.core.checks import check_choice, check_flag, check_positive
@@ -70,9 +71,11 @@ class FixedRadius(Driver):
         )
         self.problem = self.whole = replace(self.whole, gain=self.awareness.ascended(gain))
         self.successes = Successes(self.whole, self.options.on_failure)
+        self.queries = Queries(self.options, self.whole)
         self.moved = torch.zeros_like(self.already)
         self.trajectories = 1
         self.spent = 0
+        self.visited: tuple[Tensor | None, int] = (None, 0)  # candidates, for the callback
 
     def run(
         self, method: Method[S], *, num_restarts: int = 1, keep_ends: bool = False
@@ -91,7 +94,7 @@ class FixedRadius(Driver):
         check_needs(method, method.needs_gradient, self.whole)
         self.method: Method[Any] = method
         self.name = type(method).__name__
-        self.plan(lambda: method.planned_rows(num_restarts))
+        self.plan(lambda: self.queries.planned(method, num_restarts))
         with self.running(), self.mean_logits or nullcontext():
             answers = self._open()
             self._prepare()
@@ -142,11 +145,12 @@ class FixedRadius(Driver):
         differentiate = further and method.starts_at_input and method.needs_gradient
         if not len(whole.x):
             return Answers(whole.x.new_zeros(0), self.already, whole.x)
-        outputs, losses, gradient = whole.query(
+        outputs, losses, gradient = self.queries.of(whole)(
             whole.x, whole.index, whole.gain, differentiate, self.judge_clean
         )
         self.check_clean(outputs)
-        self.warn_if_short(method.least_queries + method.preparation, self.options.max_queries)
+        least = (method.least_queries + method.preparation) * self.queries.each
+        self.warn_if_short(least, self.options.max_queries)
         self.lower()
         answers = Answers(losses, self.already, gradient)
         self.successes.first.masked_fill_(self.already, whole.oracle.cost)
@@ -178,7 +182,8 @@ class FixedRadius(Driver):
         self.spent += 1
         left = self.options.remaining(self.spent)
         last = t == method.num_steps or left <= method.queries_per_step
-        _, losses, gradient = problem.query(
+        compared = method.compares_losses or self.trajectories > 1
+        _, losses, gradient = self.queries.of(problem, compared)(
             state.x,
             problem.index,
             problem.gain,
@@ -191,9 +196,10 @@ class FixedRadius(Driver):
         stops = stop and bool(success.any())  # the one look at the device in a round
         if stops or not stop:
             # a verification makes the queries of the rows differ
-            oracle = problem.oracle
-            spent = oracle.queries[problem.index] if self.verifies else self.spent * oracle.cost
+            spent = self.queries.spent(self.spent, problem)
             self.successes.hold(state.x, success, losses, spent)
+        if self.callback is not None:
+            self.visited = state.x, self.successes.number * method.num_steps + t
         state = method.observe(problem, state, answers, t)
         check_state(method, "observe", state, problem)
         return self._drop(state, answers, last, stops, counts)
@@ -239,7 +245,8 @@ class FixedRadius(Driver):
     def _tell(self, finished: Tensor, success: Tensor, chain: Tensor | None) -> None:
         if self.callback is not None:
             length = self.successes.lengths(self.problem)
-            self.tell(finished, success, torch.where(success, length, torch.inf), chain)
+            distance = torch.where(success, length, torch.inf)
+            self.tell(finished, success, distance, chain, *self.visited)
         self.rounds += 1
 
     def interim(self) -> AttackResult:

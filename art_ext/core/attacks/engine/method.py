@@ -56,6 +56,7 @@ class Method(Generic[S]):
         starts_at_input: the first candidates are the clean inputs, whose answers the clean check
             has brought already. Such a method has one trajectory.
         needs_gradient: the step uses ``answers.gradient``.
+        compares_losses: it compares the losses of candidates, the last ones included.
         queries_per_step: queries that a step makes by itself, besides that of its candidate.
         preparation: queries of ``prepare``, known after the clean check.
     """
@@ -63,6 +64,7 @@ class Method(Generic[S]):
     num_steps: int
     starts_at_input: bool = True
     needs_gradient: bool = True
+    compares_losses: bool = False
     queries_per_step: int = 0
     preparation: int = 0
 

@@ -14,6 +14,7 @@ from art_ext.core.geometry import ClipValues
 from art_ext.core.losses import Loss
 from art_ext.core.oracle import Judge
 from art_ext.core.result import Callback
+from art_ext.core.transforms import Transform
 
 DETECTOR_LOSSES = ("auto", "penalty", "hinges", "none")
 
@@ -122,8 +123,8 @@ def check_penalty(detector_weight: float = 1.0, detector_loss: str = "auto") -> 
     check_choice("detector_loss", detector_loss, DETECTOR_LOSSES)
 
 
-# keywords that need gradients: finite differences vanish in bfloat16
-NEEDS_GRADIENTS = ("amp",)
+# keywords that need gradients: finite differences vanish in bfloat16, and mix two transforms
+NEEDS_GRADIENTS = ("amp", "transform")
 
 
 def affordable(max_queries: int, detector: object) -> int:
@@ -151,12 +152,26 @@ class FixedRadiusOptions(AttackOptions):
             succeeded is reported. Default: False.
         on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
             last iterate. Default: ``"input"``.
+        transform: differentiable callable in front of the model for the loss only, from rows (r,
+            *S), their identities (r,), the number of the step and the seed to r rows, such as
+            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
+            a further query, and so does the last loss of a trajectory if losses are compared
+            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
+            Default: None.
     """
 
     loss: str | Loss = "ce"
     criterion: Judge | None = None
     stop_on_success: bool = False
     on_failure: str = "input"
+    transform: Transform | None = None
+
+    @property
+    def max_answers(self) -> int | None:
+        """The most answers that max_queries pays for, each with its transform. None: no limit."""
+        if self.transform is None or self.max_queries is None:
+            return super().max_answers
+        return affordable(self.max_queries, self.detector) // 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,0 +1,1 @@
+"""Transfer of adversarial examples from source models to target models, as units of work."""

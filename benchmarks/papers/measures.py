@@ -1,0 +1,75 @@
+"""What a column of a table may show, from the records of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from art_ext.benchmarks.papers.cells import Cell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number that records give.
+
+    Attributes:
+        kind: of the cell.
+        rows: which samples count: ``"success"`` those with a success, ``"attacked"`` those that
+            were attacked, ``"all"`` every sample.
+        values: function of the records of these samples that returns a value of each.
+        timed: True for times, which no claim and no published number is compared with.
+    """
+
+    kind: str
+    rows: str
+    values: Callable[[pd.DataFrame], pd.Series]
+    timed: bool = False
+
+
+def _column(name: str) -> Callable[[pd.DataFrame], pd.Series]:
+    return lambda records: records[name]
+
+
+def _right(records: pd.DataFrame) -> pd.Series:
+    return records["label"] == records["clean_prediction"]
+
+
+MEASURES = {
+    "success": Measure("share", "attacked", _column("success")),
+    "clean": Measure("share", "all", _right),
+    "robust": Measure("share", "all", lambda records: _right(records) & ~records["success"]),
+    "gradients": Measure("mean", "success", _column("gradients")),
+    "gradients_all": Measure("mean", "attacked", _column("gradients")),
+    "queries": Measure("mean", "success", _column("queries_to_success")),
+    "queries_all": Measure("mean", "attacked", _column("queries")),
+    "median_queries": Measure("median", "success", _column("queries_to_success")),
+    "l0": Measure("mean", "success", _column("l0")),
+    "l1": Measure("mean", "success", _column("l1")),
+    "l2": Measure("mean", "success", _column("l2")),
+    "linf": Measure("mean", "success", _column("linf")),
+    "seconds": Measure("mean", "attacked", _column("seconds"), timed=True),
+}
+
+
+def cell_of(name: str, records: pd.DataFrame) -> Cell:
+    """Return the cell of a measure.
+
+    Args:
+        name: of the measure.
+        records: one row for each sample, of one attack at one radius.
+    """
+    measure = MEASURES[name]
+    kept = records
+    if measure.rows != "all":
+        kept = kept[kept["attacked"] & ~kept["already_adversarial"]]
+    if measure.rows == "success":
+        kept = kept[kept["success"]]
+    kept = kept.sort_values("index")
+    values = measure.values(kept).to_numpy(np.float64)
+    return Cell(measure.kind, kept["index"].to_numpy(np.int64), values)

@@ -1,0 +1,187 @@
+"""The page ``docs/papers.md`` and the console tables, from committed results only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from art_ext.benchmarks.papers.results import read_results
+from art_ext.benchmarks.papers.tables import Column, Table, read_tables
+from art_ext.benchmarks.papers.verdicts import DIFFERS, HOLDS, NOT_RUN
+
+HEAD = """# The papers' tables
+
+Each published table or figure of the five papers is a file, with its rows, our settings and its
+claims. `art-ext papers run` measures them, and `art-ext papers page` writes this page from the
+results. A file is committed before its result.
+
+A **row** is *reproduced* if network and data are the paper's own, or of its kind as the section
+says, and each published number lies within the tolerance of its column or within our 95 % interval.
+It *differs* otherwise. Rows of *other setting* are not compared, and rows of *ours* are not in the
+paper. A **claim** *holds* if the 95 % interval of the difference lies on the claimed side, and
+*does not hold* if it lies on the other one. Otherwise it is *undecided*. Shares on the same samples
+have a paired interval, means and medians a bootstrap over the samples that both rows have. A
+**table** is *reproduced* if its rows are. Else its claims decide.
+
+`art-ext papers show ID` prints one table, and `art-ext papers run --table ID` measures it again.
+The names of the networks are those of the checkpoints below `ART_EXT_DATA`. Brackets hold 95 %
+intervals.
+"""
+Result = Mapping[str, Any]
+LISTED = ("id", "number", "what it shows", "tag", "n", "seconds")
+
+
+def page(folder: Path | None = None) -> str:
+    """Return the page.
+
+    Args:
+        folder: of the results. None: those that are committed.
+
+    Raises:
+        ValueError: for a result of another state of its table.
+    """
+    tables = read_tables()
+    results = read_results(tables) if folder is None else read_results(tables, folder)
+    found = [HEAD, "## All tables\n"]
+    for source in dict.fromkeys(table.source for table in tables.values()):
+        own = [table for table in tables.values() if table.source == source]
+        found.append(f"### {source.title}\n\n{source.reference}.\n\n{_overview(own, results)}")
+    found += [_section(table, results[name]) for name, table in tables.items() if name in results]
+    return "\n".join(found)
+
+
+def tag_of(table: Table, results: Mapping[str, Result]) -> str:
+    """Return the tag of a table, measured or not."""
+    if table.id in results:
+        result = results[table.id]
+        claims = [claim["verdict"] for claim in result["claims"]]
+        tag = str(result["tag"])
+        shown = f", {claims.count(HOLDS)} of {len(claims)} claims hold"
+        tag += "" if "claims" in tag or not claims or tag.startswith("ordering") else shown
+        return tag if result["scale"] == "small" else f"{tag}, {result['scale']}"
+    return f"{NOT_RUN} ({table.not_run or 'time'})"
+
+
+def listing(tables: Sequence[Table], results: Mapping[str, Result]) -> list[dict[str, str]]:
+    """Return a line for each table, by the names of ``LISTED``."""
+    return [
+        dict(
+            zip(
+                LISTED,
+                (
+                    table.id,
+                    table.number,
+                    table.caption.rstrip("."),
+                    tag_of(table, results),
+                    _number_of_images(results.get(table.id)),
+                    f"{results[table.id]['seconds']:.0f}" if table.id in results else "",
+                ),
+                strict=True,
+            )
+        )
+        for table in tables
+    ]
+
+
+def _number_of_images(result: Result | None) -> str:
+    counts = [] if result is None else sorted({str(one) for one in result["n"].values()})
+    return ", ".join(counts)
+
+
+def _overview(tables: Sequence[Table], results: Mapping[str, Result]) -> str:
+    lines = []
+    for one in listing(tables, results):
+        number = one["number"]
+        if one["id"] in results:
+            number = f"[{number}](#{anchor(one['id'])})"
+        lines.append((number, *(one[name] for name in LISTED[2:])))
+    return markdown(("number", *LISTED[2:]), lines)
+
+
+def anchor(name: str) -> str:
+    """Return the anchor of the section of a table."""
+    return re.sub(r"[^\w-]", "", name)
+
+
+def _section(table: Table, result: Result) -> str:
+    """Return the section of a table that was run."""
+    scale = table.scales[result["scale"]]
+    tags = f"**{tag_of(table, {table.id: result})}**"
+    measured = ", ".join(
+        f"{name} {result['versions'][name]}" for name in ("art-ext", "torch", "numpy")
+    )
+    seeds = ", ".join(map(str, result["seeds"])) or "none"
+    parts = [
+        f'<a id="{anchor(table.id)}"></a>\n\n## {table.title}\n',
+        f"{table.caption} {tags}.\n",
+        rows_table(table, result),
+    ]
+    if result["claims"]:
+        parts.append(claims_table(result))
+    if table.differences:
+        parts.append(f"{table.differences}\n")
+    where = f" Needs {scale.needs}." if scale.needs else ""
+    parts.append(
+        f"`art-ext papers run --table {table.id}`: {result['seconds']:.0f} s of one core, seeds"
+        f" {seeds}, {measured}, commit {result['commit']}.{where}\n"
+    )
+    return "\n".join(parts)
+
+
+def rows_table(table: Table, result: Result) -> str:
+    """Return ours beside the published numbers, as Markdown."""
+    heads = [
+        f"{column.title}{f' ({column.unit})' if column.unit else ''}: paper, ours"
+        for column in table.columns.values()
+    ]
+    lines = []
+    for row in result["rows"]:
+        own = table.rows[row["row"]]
+        cells = [
+            _cell(column, row["cells"].get(name), own.published.get(name))
+            for name, column in table.columns.items()
+        ]
+        counts = [one["n"] for one in row["cells"].values()]
+        tag = row["tag"]
+        if tag == DIFFERS:
+            tag = f"differs in {', '.join(table.columns[name].title for name in row['off'])}"
+        lines.append((own.title, *cells, str(max(counts, default="")), tag))
+    return markdown(("row", *heads, "n", "tag"), lines)
+
+
+def _cell(column: Column, ours: Mapping[str, Any] | None, published: float | None) -> str:
+    """Return the published number and ours with its interval."""
+    first = "-" if published is None else f"{published:g}"
+    if ours is None or ours["value"] is None:
+        return f"{first}, -"
+    second = f"{first}, **{short(ours['value'])}**"
+    if ours["low"] is None or ours["low"] == ours["high"]:
+        return second
+    return f"{second} [{short(ours['low'])}, {short(ours['high'])}]"
+
+
+def short(value: float) -> str:
+    """Return a number with at most three digits after the point, or four in all."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def claims_table(result: Result) -> str:
+    """Return the claims with their verdicts, as Markdown."""
+    lines = []
+    for claim in result["claims"]:
+        numbers = "-"
+        if claim.get("value") is not None:
+            numbers = short(claim["value"])
+            if claim["low"] is not None:
+                numbers += f" [{short(claim['low'])}, {short(claim['high'])}]"
+        lines.append((f"`{claim['claim']}`", claim["verdict"], numbers, str(claim.get("n", ""))))
+    return markdown(("claim", "verdict", "difference in its favour", "n"), lines)
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
+    lines.insert(1, "|" + "---|" * len(head))
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,146 @@
+"""Results of tables: JSON files with rows, verdicts, and what measured them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from art_ext import __version__
+from art_ext.benchmarks.papers.cells import Cell
+from art_ext.benchmarks.papers.tables import FOLDER, SCALES, Scale, Table
+from art_ext.benchmarks.papers.verdicts import judge_claim, judge_row, judge_table
+from art_ext.storage.files import write_atomically
+
+ROOT = FOLDER.parents[1]
+RESULTS = FOLDER / "results"
+RERUN = "run art-ext papers run --table {} again"
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a run of a table has found.
+
+    Attributes:
+        cells: by row and column.
+        reasons: why rows were not run, by row.
+        seconds: of the attacks.
+    """
+
+    cells: Mapping[tuple[str, str], Cell]
+    reasons: Mapping[str, str]
+    seconds: float
+
+
+def result_of(table: Table, scale: Scale, measured: Measured) -> dict[str, Any]:
+    """Return the content of the JSON file of a table."""
+    reasons = {name: row.not_run for name, row in table.rows.items() if row.not_run}
+    reasons |= measured.reasons
+    rows = [
+        judge_row(table, scale, row, measured.cells, reasons.get(name, ""))
+        for name, row in table.rows.items()
+    ]
+    claims = [judge_claim(table, claim, measured.cells) for claim in table.claims]
+    return {
+        "id": table.id,
+        "scale": scale.name,
+        "tag": judge_table(rows, claims),
+        "rows": rows,
+        "claims": claims,
+        "n": {name: options.get("n", 1000) for name, options in scale.runs.items()},
+        "seeds": sorted({options.get("seed", 0) for options in scale.runs.values()}),
+        "seconds": round(measured.seconds, 1),
+        "versions": versions(),
+        "machine": machine(),
+        "commit": commit(),
+        "digest": table.digest,
+        "date": date.today().isoformat(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that decide numbers."""
+    import numpy
+    import torch
+
+    return {
+        "art-ext": __version__,
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def machine() -> dict[str, str | int]:
+    """Return the GPU or processor, and the threads of PyTorch."""
+    import torch
+
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+    else:
+        lines = []
+        if os.path.exists("/proc/cpuinfo"):
+            lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        name = next(iter(named), platform.machine())
+    return {"processor": name, "threads": torch.get_num_threads()}
+
+
+def commit() -> str:
+    """Return the commit of the checkout, or "unknown" outside one."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def is_checkout() -> bool:
+    """Return True if the tables lie in a checkout, whose results are committed."""
+    return (ROOT / "pyproject.toml").is_file()
+
+
+def write_result(result: Mapping[str, Any], folder: Path) -> Path:
+    """Write the JSON file of a table, and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{result['id']}.{result['scale']}.json"
+    text = json.dumps(result, indent=1, ensure_ascii=False)
+    write_atomically(path, f"{text}\n".encode())
+    return path
+
+
+def read_results(tables: Mapping[str, Table], folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
+    """Return the results by id. Of two scales the larger one counts.
+
+    Raises:
+        ValueError: for a damaged file, a result of no table, and one that was measured with another
+            state of the table's file.
+    """
+    found = {}
+    for scale in SCALES:
+        for path in sorted(folder.glob(f"*.{scale}.json")):
+            try:
+                result = json.loads(path.read_text(encoding="utf-8"))
+                name, digest = result["id"], result["digest"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{path} is no result of a table: {error}") from error
+            if name not in tables:
+                raise ValueError(f"{path} belongs to no table: got the id {name!r}")
+            if digest != tables[name].digest:
+                raise ValueError(
+                    f"{path} was measured with another {tables[name].file.name}:"
+                    f" {RERUN.format(name)}"
+                )
+            found[name] = result
+    return found

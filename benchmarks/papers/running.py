@@ -1,0 +1,134 @@
+"""Measurement of a table: runs of ``art-ext evaluate``, one member of a panel for each row."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from art_ext.benchmarks.papers.cells import Cell, exact
+from art_ext.benchmarks.papers.formulas import CHECKS
+from art_ext.benchmarks.papers.measures import cell_of
+from art_ext.benchmarks.papers.results import Measured, result_of
+from art_ext.benchmarks.papers.tables import Scale, Setting, Table
+from art_ext.configuration.files import toml_value
+
+
+class NotRunError(ValueError):
+    """A machine does not have what a table needs."""
+
+
+def run_table(table: Table, scale: str, out: Path) -> dict[str, Any]:
+    """Measure a table and judge its rows and claims.
+
+    A table that was killed goes on from its units of work.
+
+    Args:
+        table: to measure.
+        scale: ``"small"`` or ``"full"``.
+        out: folder of the runs. Each state of the file has folders of its own.
+
+    Returns:
+        The result, as its JSON file holds it.
+
+    Raises:
+        NotRunError: if the table has no such setting, or the machine lacks what it needs.
+        ValueError: for settings that ``evaluate`` does not take.
+    """
+    if scale not in table.scales:
+        raise NotRunError(table.not_run or f"it has no part [{scale}]")
+    settings = table.scales[scale]
+    _check_files(settings)
+    if settings.check:
+        begun = time.process_time()
+        cells = {
+            (row, column): exact(value)
+            for row, numbers in CHECKS[settings.check]().items()
+            for column, value in numbers.items()
+        }
+        return result_of(table, settings, Measured(cells, {}, time.process_time() - begun))
+    reasons = {
+        name: f"needs {missing}"
+        for name, one in settings.rows.items()
+        if (missing := ", ".join(need for need in one.needs if find_spec(need) is None))
+    }
+    folder = out / f"{table.id}.{scale}-{table.digest[:8]}"
+    found: dict[tuple[str, str], Cell] = {}
+    seconds = 0.0
+    for name, options in settings.runs.items():
+        rows = {
+            row: one for row, one in settings.rows.items() if one.run == name and row not in reasons
+        }
+        if rows:
+            begun = time.process_time()
+            found |= _run(table, folder / name, options, rows)
+            seconds += _spent(folder / f"{name}.seconds", time.process_time() - begun)
+    return result_of(table, settings, Measured(found, reasons, seconds))
+
+
+def _run(
+    table: Table, folder: Path, options: Mapping[str, Any], rows: Mapping[str, Setting]
+) -> dict[tuple[str, str], Cell]:
+    """Return the cells of the rows of one run."""
+    from art_ext.cli.evaluate import run_evaluation
+    from art_ext.configuration.evaluation import resolve_evaluation
+    from art_ext.evaluation import Watcher, read_records
+
+    folder.mkdir(parents=True, exist_ok=True)
+    panel = folder.with_suffix(".toml")
+    panel.write_text(_panel(rows), encoding="utf-8")
+    given = {**options, "panel": str(panel)}
+    if "weights" in given:
+        given["weights"] = tuple(str(_in_data(one)) for one in given["weights"])
+    run_evaluation(resolve_evaluation(given, out=str(folder)), Watcher())
+    records = read_records(folder)
+    return {
+        (row, column.name): cell_of(column.measure, records[records["attack"] == _label(row)])
+        for row in rows
+        for column in table.columns.values()
+    }
+
+
+def _spent(file: Path, seconds: float) -> float:
+    """Return the processor time of a run, which the process that completes it notes in a file."""
+    if not file.is_file():
+        file.write_text(f"{seconds}", encoding="utf-8")
+    return float(file.read_text(encoding="utf-8"))
+
+
+def _label(row: str) -> str:
+    """Return the name of the member of a row, which is no attack's name."""
+    return f"row {row}"
+
+
+def _panel(rows: Mapping[str, Setting]) -> str:
+    """Return the TOML text of the panel of some rows."""
+    import tomli_w
+
+    members = [
+        {"name": _label(name), "attack": one.attack, "arguments": toml_value(one.arguments)}
+        for name, one in rows.items()
+    ]
+    return tomli_w.dumps({"mode": "independent", "attack": members})
+
+
+def _in_data(name: str) -> Path:
+    """Return the path of a file in the folder of the data."""
+    return Path(os.environ.get("ART_EXT_DATA", "")) / name
+
+
+def _check_files(scale: Scale) -> None:
+    """Raise NotRunError unless the files that a scale needs are there with their digests."""
+    if scale.digests and not os.environ.get("ART_EXT_DATA"):
+        raise NotRunError(f"ART_EXT_DATA names no folder with {', '.join(scale.digests)}")
+    for name, digest in scale.digests.items():
+        file = _in_data(name)
+        if not file.is_file():
+            raise NotRunError(f"the folder of ART_EXT_DATA holds no {name}")
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        if found != digest:
+            raise NotRunError(f"{name} has the digest {found[:12]}, wanted {digest[:12]}")
