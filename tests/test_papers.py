@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from art_ext.benchmarks.papers import page, results, verdicts
@@ -279,6 +280,62 @@ def test_a_table_runs_and_repeats(tmp_path):
     assert first["digest"] == table.digest
     with pytest.raises(NotRunError, match="weights"):
         run_table(read_tables(tmp_path)["own-figure-2"], "small", tmp_path / "a")
+
+
+TRANSFER = """
+id = "toy"
+source = "own"
+number = "Table 1"
+caption = "Transfer on digits."
+claims = ["pgd.white >= pgd.transfer"]
+[columns.white]
+measure = "success"
+[columns.transfer]
+measure = "success"
+target = "b"
+[columns.authors]
+target = "b"
+[rows.pgd]
+[rows.fgsm]
+[small]
+minutes = 0.1
+[small.runs.digits]
+source = "a=digits-cnn@checkpoints/a.safetensors"
+target = ["b=digits-cnn@checkpoints/b.safetensors"]
+data = "digits"
+n = 40
+eps = 0.1
+[small.rows.pgd]
+attack = "pgd"
+arguments = {num_steps = 5}
+[small.rows.fgsm]
+attack = "i_fgsm"
+source = "a"
+arguments = {num_steps = 1}
+"""
+
+
+def test_rows_of_transfers(tmp_path, monkeypatch):
+    from safetensors.torch import save_file
+
+    from art_ext.models import digits_cnn
+
+    (tmp_path / "checkpoints").mkdir()
+    torch.manual_seed(0)
+    for name in "ab":
+        # the second network differs little, so that both are right on the same samples
+        network = digits_cnn()
+        save_file(network.state_dict(), tmp_path / "checkpoints" / f"{name}.safetensors")
+        torch.manual_seed(0)
+    monkeypatch.setenv("ART_EXT_DATA", str(tmp_path))
+    table = read_tables(folder_of(tmp_path, TRANSFER))["toy"]
+    result = run_table(table, "small", tmp_path / "runs")
+    rows = {row["row"]: row["cells"] for row in result["rows"]}
+    assert set(rows) == {"pgd", "fgsm"}
+    for cells in rows.values():
+        # a target of its own loses the samples that it gets wrong, and the authors' metric none
+        assert 0 < cells["transfer"]["n"] <= cells["white"]["n"] <= cells["authors"]["n"] == 40
+    assert result["claims"][0]["n"] == rows["pgd"]["transfer"]["n"]
 
 
 def test_a_result_of_another_file_is_an_error(tmp_path):

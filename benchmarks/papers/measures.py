@@ -1,4 +1,4 @@
-"""What a column of a table may show, from the records of an evaluation."""
+"""Numbers that a column of a table may show, from the records of an evaluation or a transfer."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def _right(records: pd.DataFrame) -> pd.Series:
 
 MEASURES = {
     "success": Measure("share", "attacked", _column("success")),
+    "authors": Measure("share", "all", lambda records: records["authors"].eq(True)),
     "clean": Measure("share", "all", _right),
     "robust": Measure("share", "all", lambda records: _right(records) & ~records["success"]),
     "gradients": Measure("mean", "success", _column("gradients")),

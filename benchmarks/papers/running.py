@@ -1,4 +1,4 @@
-"""Measurement of a table: runs of ``art-ext evaluate``, one member of a panel for each row."""
+"""Measurement of a table: runs of ``evaluate`` or ``transfer``, with one member for each row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from art_ext.benchmarks.papers.cells import Cell, exact
 from art_ext.benchmarks.papers.formulas import CHECKS
@@ -16,6 +16,9 @@ from art_ext.benchmarks.papers.measures import cell_of
 from art_ext.benchmarks.papers.results import Measured, result_of
 from art_ext.benchmarks.papers.tables import Scale, Setting, Table
 from art_ext.configuration.files import toml_value
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class NotRunError(ValueError):
@@ -74,23 +77,73 @@ def _run(
     table: Table, folder: Path, options: Mapping[str, Any], rows: Mapping[str, Setting]
 ) -> dict[tuple[str, str], Cell]:
     """Return the cells of the rows of one run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    panel = folder.parent / f"{folder.name}.toml"
+    panel.write_text(_panel(rows), encoding="utf-8")
+    given = {**options, "panel": str(panel)}
+    records_of = _transferred if "source" in options else _evaluated
+    records = records_of(given, folder)
+    found = {}
+    for row, setting in rows.items():
+        own = records[records["attack"] == _label(row)]
+        if "source" in options:
+            own = own[own["source"] == (setting.source or next(iter(records["source"])))]
+        for name, column in table.columns.items():
+            counted = _on_target(own, column.target) if "source" in options else own
+            if len(counted):  # else the run has no such target
+                found[row, name] = cell_of(column.measure, counted)
+    return found
+
+
+def _on_target(records: pd.DataFrame, target: str) -> pd.DataFrame:
+    """Return the records of transfers to a target as those of an evaluation.
+
+    A success is one of the strict metric: among the samples that both models classify right.
+    Without a target it is white-box, among those that the source does.
+    """
+    if target:
+        own = records[records["target"] == target]
+        attacked, success = own["strict"].notna(), own["strict"].eq(True)
+        prediction = own["target_prediction"]
+    else:
+        own = records[records["target"] == next(iter(records["target"]), None)]
+        prediction = own["source_prediction"]
+        attacked = prediction.eq(own["label"]) & own["target_class"].ne(own["label"])
+        success = own["whitebox"]
+    return own.assign(
+        attacked=attacked,
+        success=success,
+        already_adversarial=False,
+        clean_prediction=prediction,
+        queries_to_success=own["queries"],
+    )
+
+
+def _evaluated(given: dict[str, Any], folder: Path) -> pd.DataFrame:
+    """Run ``art-ext evaluate``, or go on with it, and return its records."""
     from art_ext.cli.evaluate import run_evaluation
     from art_ext.configuration.evaluation import resolve_evaluation
     from art_ext.evaluation import Watcher, read_records
 
-    folder.mkdir(parents=True, exist_ok=True)
-    panel = folder.with_suffix(".toml")
-    panel.write_text(_panel(rows), encoding="utf-8")
-    given = {**options, "panel": str(panel)}
     if "weights" in given:
         given["weights"] = tuple(str(_in_data(one)) for one in given["weights"])
     run_evaluation(resolve_evaluation(given, out=str(folder)), Watcher())
-    records = read_records(folder)
-    return {
-        (row, column.name): cell_of(column.measure, records[records["attack"] == _label(row)])
-        for row in rows
-        for column in table.columns.values()
-    }
+    return read_records(folder)
+
+
+def _transferred(given: dict[str, Any], folder: Path) -> pd.DataFrame:
+    """Run ``art-ext transfer``, or go on with it, and return its records at the last iterates."""
+    from art_ext.cli.transfer import run_transfer
+    from art_ext.configuration.transfer import resolve_transfer
+    from art_ext.evaluation import Watcher
+
+    for name in ("source", "target"):
+        texts = [text.rpartition("@") for text in given.get(name, ())]
+        given[name] = tuple(
+            f"{model}@{_in_data(weights)}" if model else weights for model, _, weights in texts
+        )
+    records = run_transfer(resolve_transfer(given, out=str(folder)), Watcher()).records
+    return records[records["at"] == 0]
 
 
 def _spent(file: Path, seconds: float) -> float:

@@ -12,6 +12,7 @@
     measure = "gradients"               # see measures.py. Default: the name of the column
     unit = "gradients"
     tolerance = "10 %"                  # of the published number, or a number in its unit
+    target = "r20"                      # of transfers. Default: white-box
     [rows.pgd]
     title = "PGD"
     published = {success = 100.0, iterations = 6.2}
@@ -20,11 +21,13 @@
     [small]
     minutes = 2
     own = true                          # network and data are the paper's own
-    [small.runs.mnist]                  # options of art-ext evaluate, and digests of its files
+    [small.digests]                     # SHA-256 of files below ART_EXT_DATA
+    [small.runs.mnist]                  # options of art-ext evaluate or, with source, of transfer
     [small.rows.pgd]
     run = "mnist"                       # may be left out if there is one
     attack = "i_fgsm"
     arguments = {num_steps = 200}
+    source = "r32"                      # of transfers. May be left out if there is one
     [full]                              # what differs from [small]
 
 A scale may hold ``check`` instead, a function of ``formulas`` that returns exact numbers.
@@ -47,6 +50,7 @@ from art_ext.configuration.evaluation import EvaluationConfig
 from art_ext.configuration.files import read_values
 from art_ext.configuration.parsing import read_toml, read_value
 from art_ext.configuration.places import place_of
+from art_ext.configuration.transfer import TransferConfig
 from art_ext.core.checks import nearest
 
 FOLDER = Path(__file__).parent
@@ -67,6 +71,7 @@ class Column:
         measure: that fills it, a key of ``MEASURES``.
         tolerance: largest difference from a published number.
         relative: True if the tolerance is a share of the published number.
+        target: model on which transfers are counted. Empty: white-box, on the source.
     """
 
     name: str
@@ -75,6 +80,7 @@ class Column:
     measure: str
     tolerance: float
     relative: bool
+    target: str
 
     def allowed(self, published: float) -> float:
         """Return the largest difference from a published number."""
@@ -109,12 +115,14 @@ class Setting:
         attack: as ``art-ext evaluate --attack`` takes it.
         arguments: of the attack.
         needs: packages without which the row is left out.
+        source: model on which the examples of a transfer are made. Empty: the only one.
     """
 
     run: str
     attack: str
     arguments: Mapping[str, Any]
     needs: tuple[str, ...]
+    source: str
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,7 @@ class Scale:
         minutes: expected time on two cores.
         own: True if network and data are the paper's own, or the table is a formula.
         needs: what a machine must have, in words.
-        runs: options of ``art-ext evaluate`` by the name of the run.
+        runs: options of ``art-ext evaluate`` or ``art-ext transfer`` by the name of the run.
         digests: SHA-256 of files below ART_EXT_DATA.
         rows: what measures each row.
         check: name of a function of ``formulas`` that measures all rows. Empty: runs do.
@@ -364,7 +372,7 @@ def _check(table: Table, top: _Part) -> None:
 
 
 def _column(part: _Part) -> Column:
-    part.check(("title", "unit", "measure", "tolerance"))
+    part.check(("title", "unit", "measure", "tolerance", "target"))
     name = part.keys[-1]
     measure = part.get("measure", str, name)
     if measure not in MEASURES and measure != "exact":
@@ -386,6 +394,7 @@ def _column(part: _Part) -> Column:
         measure,
         tolerance,
         relative,
+        part.get("target", str, ""),
     )
 
 
@@ -453,18 +462,23 @@ def _run(part: _Part) -> dict[str, Any]:
     for name in RUNNERS:
         if name in part.values:
             raise part.error(name, f"{name} is not of a run: rows name their attacks")
-    return read_values(
-        EvaluationConfig, part.values, lambda name: place_of(part.file, *part.keys, name)
-    )
+    config = TransferConfig if "source" in part.values else EvaluationConfig
+    return read_values(config, part.values, lambda name: place_of(part.file, *part.keys, name))
 
 
 def _setting(part: _Part, runs: Mapping[str, Any]) -> Setting:
-    part.check(("run", "attack", "arguments", "needs"))
+    part.check(("run", "attack", "arguments", "needs", "source"))
     run = part.get("run", str, next(iter(runs)) if len(runs) == 1 else None)
     if run not in runs:
         raise part.error("run", f"unknown run {run!r}{nearest(run, runs)}")
     arguments = {name: read_value(value) for name, value in part.get("arguments", dict, {}).items()}
-    return Setting(run, part.get("attack", str), arguments, tuple(part.get("needs", list, [])))
+    return Setting(
+        run,
+        part.get("attack", str),
+        arguments,
+        tuple(part.get("needs", list, [])),
+        part.get("source", str, ""),
+    )
 
 
 def _read_sources(folder: Path) -> tuple[dict[str, Source], dict[str, Table]]:

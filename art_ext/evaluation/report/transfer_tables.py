@@ -127,9 +127,7 @@ def _square(row: TransferRow, metric: str) -> Square:
 
 # ---- the table of results
 
-NOTE = (
-    " Below it its Wilson interval at 95 %, and with several seeds the lowest and highest of them."
-)
+NOTE = " Below it its Wilson interval at 95 %, and the lowest and highest of seeds that differ."
 COLUMNS = (
     Column("Source", "Model or ensemble that the examples were made on.", False),
     Column("Target", "Model that the examples were tried on.", False),
@@ -219,7 +217,7 @@ def _share(row: TransferRow, metric: str) -> Cell:
     )
     if known(share) is None:
         return Cell(UNKNOWN, None)
-    seeds = f", seeds {interval(least, most)}" if row.seeds > 1 else ""
+    seeds = f", seeds {interval(least, most)}" if most > least else ""
     return Cell(percent(share), share, interval(*ends) + seeds)
 
 

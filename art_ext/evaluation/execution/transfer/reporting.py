@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from art_ext.evaluation.analysis.transfer_examples import transfer_examples
 from art_ext.evaluation.execution.description import versions
-from art_ext.evaluation.execution.transfer.job import Job
 from art_ext.storage.transfer import CRAFTED, TransferFolder
 
 if TYPE_CHECKING:
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from art_ext.evaluation.analysis.transfer import TransferRow
+    from art_ext.evaluation.execution.transfer.job import Job
 
 
 def report(
