@@ -37,6 +37,7 @@ def watching(
     *,
     dry_run: bool = False,
     brief: bool = False,
+    units: str = "constants and risks",
 ) -> Iterator[Watcher]:
     """Yield the progress observer, silent or with a bar. Warnings are shown either way.
 
@@ -48,6 +49,7 @@ def watching(
             run folder exists then.
         dry_run: the plan of the run is the result, which is printed whatever ``quiet`` says.
         brief: of the plan, only the line on all attacks.
+        units: title of the bar of a run that has units besides those of attacks.
     """
     from art_ext.cli.progress import Line
     from art_ext.core.wording import counted
@@ -116,10 +118,10 @@ def watching(
             if self.line is not None:
                 self.line.show(state)
 
-        def units(self, done: int, total: int, what: str = "constants and risks") -> None:
+        def units(self, done: int, total: int) -> None:
             if self.steps is None:
                 self.close()
-                self.steps = tqdm(total=total, desc=what, bar_format=BAR)
+                self.steps = tqdm(total=total, desc=units, bar_format=BAR)
             self.steps.update(done - self.steps.n)
 
         def close(self) -> None:

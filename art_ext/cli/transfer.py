@@ -51,7 +51,7 @@ def transfer(context: typer.Context, **options: Any) -> None:
         require_report()  # before anything that takes time
         write = partial(_write_config, config.out, transfer_toml(config))
         with (
-            watching(config.quiet, write) as watcher,
+            watching(config.quiet, write, units="crafting") as watcher,
             placed(options["config"], given=given, attack="attacks"),
         ):
             outcome = run_transfer(config, watcher)

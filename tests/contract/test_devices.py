@@ -137,10 +137,7 @@ def all_tensors(attack, x, y):
     if "latents" in takes:
         given["latents"] = (2 * x - 1).asin().flatten(1)  # whose images are x
         given["initialisation"] = "both"
-    flags = {
-        "keep_samples": 3 if attack.kind.name == "mi_fgsm" else True,
-        "stop_on_success": False,
-    }
+    flags = {"keep_samples": 3 if attack.kind.name == "mi_fgsm" else True, "stop_on_success": False}
     return {name: one for name, one in {**given, **flags}.items() if name in takes}
 
 

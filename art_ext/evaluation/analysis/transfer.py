@@ -117,7 +117,7 @@ def summarise_transfer(records: pd.DataFrame, baseline: str | None = None) -> li
     known = list(dict.fromkeys(records["attack"]))
     if baseline is None:
         baseline = known[0]
-    check_choice("baseline", baseline, known)
+    check_choice("baseline", baseline, tuple(known))
     groups = {
         key: _Group(rows) for key, rows in records.groupby(list(GROUP), sort=False, observed=True)
     }
@@ -219,12 +219,12 @@ def _share(
     return mean, min(low, mean), max(high, mean), float(shares.min()), float(shares.max())
 
 
-def _named(metric: str, share: tuple[float, ...]) -> dict[str, float]:
+def _named(metric: str, share: tuple[float, ...]) -> dict[str, Any]:
     ends = ("", "_low", "_high", "_least", "_most")
     return {f"{metric}{end}": one for end, one in zip(ends, share, strict=True)}
 
 
-def _compared(group: _Group, reference: _Group | None) -> dict[str, float | None]:
+def _compared(group: _Group, reference: _Group | None) -> dict[str, Any]:
     names = ("difference", "difference_low", "difference_high", "p_value")
     if reference is None or reference.strict.shape != group.strict.shape:
         return dict.fromkeys(names)
@@ -247,7 +247,7 @@ def _compared(group: _Group, reference: _Group | None) -> dict[str, float | None
     return dict(zip(names, (difference, float(low), float(high), p_value), strict=True))
 
 
-def _distances(group: _Group, success: np.ndarray[Any, Any], prefix: str) -> dict[str, float]:
+def _distances(group: _Group, success: np.ndarray[Any, Any], prefix: str) -> dict[str, Any]:
     return {f"{prefix}{name}": _mean(group.column(name)[success]) for name in DISTORTIONS}
 
 

@@ -298,5 +298,5 @@ class Watcher:
                 a success within the largest eps.
         """
 
-    def units(self, done: int, total: int, what: str = "constants and risks") -> None:
+    def units(self, done: int, total: int) -> None:
         """Progress of the units of a run on limits besides its attacks, or of transfers."""

@@ -158,7 +158,7 @@ class AttackRequest:
         model: the model to attack.
         x: (N, *S) the samples. Without samples, a member only checks its settings.
         goal: (N,) the classes to leave or, if ``settings.targeted`` is given, to reach.
-        eps: radius of the ball, in the units of x. None for a minimum-norm attack without a ball.
+        eps: radius of the ball, in the units of x.
         settings: of the evaluation.
         callback: is called after each step of the attack.
         detector: the fitted detector of the model, for an attack that knows it. None: the attack
@@ -169,7 +169,7 @@ class AttackRequest:
     model: Model
     x: Tensor
     goal: Tensor
-    eps: float | None
+    eps: float
     settings: Settings
     callback: Callback = _no_callback
     detector: Detector | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -68,6 +70,7 @@ def craft(
     setting: Setting,
     settings: Settings,
     clean: Tensors,
+    target_seed: int,
 ) -> Tensors:
     """Run an attack on the samples (K, *S) of a chunk.
 
@@ -81,6 +84,7 @@ def craft(
         setting: of the attack.
         settings: of the run on this source.
         clean: the clean pass of the source.
+        target_seed: of random classes to reach.
 
     Returns:
         ``x_adv`` (K, *S), ``success``, ``target_class``, ``queries``, ``gradients`` and
@@ -92,13 +96,15 @@ def craft(
     """
     own = clean["prediction"]
     classes = int(clean["classes"]) or int(max(y.max(), own.max())) + 1
-    target = targets_of(model, x, y, classes, settings, setting.seed)
-    # a sample whose label is the class to reach is asked once, and left as it is
+    target = targets_of(model, x, y, classes, settings, target_seed)
+    # a sample whose label is the class to reach is one query, and left as it is
     goal = own if settings.targeted is None else torch.where(target == y, own, target)
     begun = time.perf_counter()
     iterates = Iterates(x, setting.at)
-    further = {"callback": iterates} if setting.at else {}
-    request = AttackRequest(model, x, goal, setting.eps, settings, **further)
+    eps = cast(float, setting.eps)  # None for a minimum-norm attack without a ball
+    request = AttackRequest(model, x, goal, eps, settings)
+    if setting.at:
+        request = replace(request, callback=iterates)
     try:
         result = setting.attack.run(request)
     except (AttackInterrupted, ModelStopped):
@@ -127,7 +133,7 @@ def _tensors(result: AttackResult, x: Tensor, seconds: float) -> Tensors:
 def answers(name: str, model: Model, crafted: Tensors, settings: Settings) -> Tensors:
     """Return the predictions of a model on examples: one row for each, and for each state.
 
-    A state that is the example itself is asked once.
+    A state that is the example itself costs no second row.
 
     Returns:
         ``x_adv`` (K,), ``states`` (S, K) and ``iterates`` (A, K), all int64. -1 for a row of NaN.
@@ -142,7 +148,7 @@ def answers(name: str, model: Model, crafted: Tensors, settings: Settings) -> Te
         ).squeeze(0)
 
     try:
-        found = {
+        found: Tensors = {
             key: torch.stack([classes_of(rows) for rows in crafted[key]])
             for key in ("states", "iterates")
             if key in crafted

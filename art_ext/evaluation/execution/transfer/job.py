@@ -128,7 +128,8 @@ class Job:
     def crafted_key(self, crafting: Crafting, chunk: Chunk) -> str:
         """Return the key of the examples of a crafting over a chunk."""
         settings = self.plan.settings_of(crafting.source, crafting)
-        return crafting.key(self.identities[crafting.source], settings, chunk)
+        drawn = self.plan.settings.seed if settings.targeted == "random" else None
+        return crafting.key(self.identities[crafting.source], settings, chunk, drawn)
 
     def answers_key(self, target: str, crafting: Crafting, chunk: Chunk) -> str:
         """Return the key of the answers of a target to the examples of a crafting."""
@@ -230,7 +231,9 @@ class Work:
             model = self.job.models[source]
             settings = self.job.plan.settings_of(source, crafting)
             with scope(f"{crafting.setting.attack.name}-{chunk[0]} {source}"):
-                found = craft(source, model, *self._rows(chunk), crafting.setting, settings, clean)
+                x, y = self._rows(chunk)
+                seed = self.job.plan.settings.seed
+                found = craft(source, model, x, y, crafting.setting, settings, clean, seed)
             self.folder.keep(CRAFTED, key, found)
         return found
 
@@ -251,10 +254,10 @@ def missing_units(work: Work, part: tuple[int, int]) -> Iterator[int]:
 def do_units(work: Work, numbers: Sequence[int], watcher: Watcher) -> None:
     """Do units in this process."""
     for done, number in enumerate(numbers):
-        watcher.units(done, len(numbers), "crafting")
+        watcher.units(done, len(numbers))
         work.do(number)
     if numbers:
-        watcher.units(len(numbers), len(numbers), "crafting")
+        watcher.units(len(numbers), len(numbers))
 
 
 class _Steps(Watcher):
@@ -264,7 +267,7 @@ class _Steps(Watcher):
         self.watcher = watcher
 
     def chunks(self, done: int, total: int, robust: Mapping[str, float]) -> None:
-        self.watcher.units(done, total, "crafting")
+        self.watcher.units(done, total)
 
 
 def distribute_units(

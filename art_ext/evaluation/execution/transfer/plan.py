@@ -89,13 +89,16 @@ class Crafting:
             "targets": list(self.targets),
         }
 
-    def key(self, source: Any, settings: Settings, chunk: tuple[int, int]) -> str:
+    def key(
+        self, source: Any, settings: Settings, chunk: tuple[int, int], target_seed: int | None
+    ) -> str:
         """Return the digest of what decides the examples of a chunk.
 
         Args:
             source: identity of the source.
             settings: of the run on the source.
             chunk: positions of its first sample and the one after its last.
+            target_seed: of random classes to reach. None: they are not random.
         """
         content = self.told()
         for name in ("source", "setting", "targets", "varied"):
@@ -105,6 +108,7 @@ class Crafting:
             del decisive[name]
         return key_of(
             {**content, "model": source, "chunk": chunk, "settings": decisive}
+            | ({} if target_seed is None else {"target_seed": target_seed})
             | ({"file": self.setting.attack.digest} if self.setting.attack.digest else {})
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,8 +12,9 @@ from art_ext.core.checks import check_choice, check_count, check_flag
 from art_ext.core.ensemble import AVERAGES
 from art_ext.core.geometry import norm_name
 from art_ext.core.keywords import public
+from art_ext.core.oracle import Model
 from art_ext.core.streams import resolve_seed
-from art_ext.data import Dataset
+from art_ext.data import Dataset, Samples
 from art_ext.data.lazy import check_repeatable
 from art_ext.evaluation.analysis.records import require_report
 from art_ext.evaluation.execution.engines import device_of_driver, workers_of
@@ -153,9 +155,9 @@ def transfer(
 
     Returns:
         The table, with a row for each source, target, attack and setting, and the records. A
-        crafting is charged as the attack counts. A model is asked once for each clean sample, and
-        a target once for each example or state. The first costs are ``queries`` and ``gradients``
-        of the records, the others are in no record.
+        crafting is charged as the attack counts, in ``queries`` and ``gradients``. In no record are
+        the rows of a model for the clean samples, one each, and those of a target, one for each
+        example or state.
 
     Raises:
         ValueError: for invalid arguments, models of different input shapes or numbers of classes, a
@@ -194,19 +196,11 @@ def transfer(
     )
     if baseline is not None:
         check_choice("baseline", baseline, tuple(chosen.names))
-    every_setting = settings_of(
-        chosen, _radii(eps), _seeds(seeds), variations(chosen, kappa, vary or {}), at
-    )
+    varied = variations(chosen, kappa, vary or {})
+    every_setting = settings_of(chosen, _radii(eps), _seeds(seeds), varied, at)
     given = resolve_models(every, data=data_name(data), norm=norm, device=here)
     named = {name: callable_model(model) for name, model in given.items()}
-    samples = samples_of(data, given)
-    if not isinstance(samples, Dataset):
-        check_repeatable(samples)
-    check_shapes(given, samples.shape, sized=getattr(samples, "transform", None) is not None)
-    check_box(named, clip_values)
-    kinds = outputs_of(outputs, given, named, samples.rows(0, 1)[0])
-    check_ensembles(of_models, kinds)
-    kinds |= {one.name: "logits" for one in of_models}
+    samples = _samples(given, named, data, clip_values)
     settings = Settings(
         eps=_radii(eps),
         max_queries=max_queries,
@@ -216,44 +210,71 @@ def transfer(
         clip_values=clip_values,
         batch_size=batch_size,
         device=device,
-        seed=0,
+        seed=every_setting[0].seed,
         targeted=targeted,
     )
     settings.check(samples.shape)
-    craftings = tuple(
-        Crafting(source, setting, tuple(dict.fromkeys((*tried, *([source] if at else [])))))
-        for source, tried in pairs.items()
-        for setting in every_setting
-    )
+    kinds = outputs_of(outputs, given, named, samples.rows(0, 1)[0])
+    check_ensembles(of_models, kinds)
     size = 2 * batch_size if chunk_size is None else chunk_size
     check_count("chunk_size", size)
-    chunks = tuple(
-        (start, min(start + size, len(samples))) for start in range(0, len(samples), size)
+    plan = Plan(
+        craftings=tuple(
+            Crafting(source, setting, tuple(dict.fromkeys((*tried, *([source] if at else [])))))
+            for source, tried in pairs.items()
+            for setting in every_setting
+        ),
+        ensembles=of_models,
+        average=average,
+        outputs={**kinds, **{one.name: "logits" for one in of_models}},
+        settings=settings,
+        chunks=tuple(
+            (start, min(start + size, len(samples))) for start in range(0, len(samples), size)
+        ),
     )
-    plan = Plan(craftings, of_models, average, kinds, settings, chunks)
-    job = Job(plan, named, samples)
-    _check_attacks(job)
+    work = Work(Job(plan, named, samples), TransferFolder(out))
+    _check_attacks(work.job)
     _check_shard(shard)
-    folder = TransferFolder(out)
-    configuration = _configuration(job, size)
-    folder.check(configuration, overwrite)
-    work = Work(job, folder)
-    check_classes(work.prepare(overwrite))
-    observer = watcher or Watcher()
-    folder.begin(configuration, overwrite, arguments or {})
-    first = craftings[0]
-    observer.start(first.source, first.setting.attack.name, settings.eps[-1], len(samples))
-    missing = list(missing_units(work, shard or (0, 1)))
     if crew is None:
-        do_units(work, missing, observer)
+        do = do_units
     else:
-        distribute_units(
-            work, missing, _rebuild(rebuild, every, data, here, norm, crew.engine), crew, observer
-        )
+        built = _rebuild(rebuild, every, data, here, norm, crew.engine)
+        do = partial(distribute_units, rebuild=built, crew=crew)
+    observer = watcher or Watcher()
+    _begin(work, size, overwrite, arguments or {}, observer)
+    do(work, list(missing_units(work, shard or (0, 1))), observer)
     left = len(list(missing_units(work, (0, 1))))
     if left:
-        return TransferOutcome(folder.path, [], left)
-    return finish(job, folder, baseline, save_images, save_states)
+        return TransferOutcome(work.folder.path, [], left)
+    return finish(work.job, work.folder, baseline, save_images, save_states)
+
+
+def _samples(
+    given: Mapping[str, Any], named: Mapping[str, Model], data: AnyData, box: tuple[float, float]
+) -> Samples:
+    """Return the samples, after the checks of models and samples against each other."""
+    samples = samples_of(data, given)
+    if not isinstance(samples, Dataset):
+        check_repeatable(samples)
+    if not len(samples):
+        raise ValueError("transfer needs at least one sample, got none")
+    check_shapes(given, samples.shape, sized=getattr(samples, "transform", None) is not None)
+    check_box(named, box)
+    return samples
+
+
+def _begin(
+    work: Work, size: int, overwrite: bool, arguments: Mapping[str, Any], watcher: Watcher
+) -> None:
+    """Check folder and models, and start or continue the run in the folder."""
+    configuration = _configuration(work.job, size)
+    work.folder.check(configuration, overwrite)
+    check_classes(work.prepare(overwrite))
+    work.folder.begin(configuration, overwrite, arguments)
+    plan = work.job.plan
+    first = plan.craftings[0]
+    attack = first.setting.attack.name
+    watcher.start(first.source, attack, plan.settings.eps[-1], len(work.job.data))
 
 
 def _radii(eps: float | Sequence[float]) -> tuple[float, ...]:
@@ -279,8 +300,6 @@ def _check_shard(shard: tuple[int, int] | None) -> None:
 
 def _check_attacks(job: Job) -> None:
     """Raise ValueError unless each attack can run on each of its sources. Nothing is computed."""
-    if not len(job.data):
-        raise ValueError("transfer needs at least one sample, got none")
     nothing = torch.zeros(0, *job.data.shape)
     labels = torch.zeros(0, dtype=torch.int64)
     checked = set()
