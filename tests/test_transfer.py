@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,24 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
+from art_ext.cli import app
 from art_ext.core.attacks import pgd
 from art_ext.core.metrics.intervals import wilson
 from art_ext.data import Dataset
-from art_ext.evaluation import evaluate, transfer
+from art_ext.evaluation import evaluate, merge_transfers, transfer
+from art_ext.evaluation.execution.transfer import finish
 from art_ext.storage.transfer import COLUMNS, CRAFTED, TransferFolder
+from tests._killing_transfer import nets_and_data, run
 
 EPS = 0.2
+
+
+@pytest.fixture(autouse=True)
+def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without a page, which these tests are not about."""
+    monkeypatch.setattr(finish, "report", lambda *arguments: None)
 
 
 class Net(nn.Module):
@@ -421,3 +433,79 @@ def test_examples_are_kept(nets: dict[str, Net], data: Dataset, tmp_path: Path) 
     assert kept["states"].shape == (2, 40, 3, 2, 2)
     distance = (kept["x_adv"] - data.x).abs().amax(dim=(1, 2, 3))
     assert np.allclose(distance.numpy(), outcome.records["linf"], atol=1e-6)
+
+
+@pytest.mark.slow
+class TestOtherProcesses:
+    def test_ten_kills_change_nothing(self, tmp_path: Path) -> None:
+        command = [sys.executable, "-m", "tests._killing_transfer", str(tmp_path), "10", "3"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == "10"
+        both = [TransferFolder(tmp_path / name).records() for name in ("killed", "whole")]
+        pd.testing.assert_frame_equal(*map(plain, both))
+        assert not list((tmp_path / "killed").rglob("*.tmp"))
+
+    def test_workers_make_the_same_records(self, tmp_path: Path) -> None:
+        alone = run(tmp_path / "alone")
+        shared = run(tmp_path / "shared", workers=2, threads_per_worker=1, rebuild=nets_and_data)
+        pd.testing.assert_frame_equal(plain(shared.records), plain(alone.records))
+
+
+def test_merge(whole: Any, nets: dict[str, Net], data: Dataset, tmp_path: Path) -> None:
+    keywords: dict[str, Any] = {"eps": EPS, "attack_args": BOTH, "chunk_size": 15}
+    places = [str(tmp_path / f"part{part}") for part in range(2)]
+    for part, place in enumerate(places):
+        transfer(nets, None, data, ("pgd", "hmcam"), place, shard=(part, 2), **keywords)
+    merge_transfers(places, tmp_path / "whole")
+    for net in nets.values():
+        net.rows = 0
+    found = transfer(nets, None, data, ("pgd", "hmcam"), str(tmp_path / "whole"), **keywords)
+    assert {net.rows for net in nets.values()} == {0}
+    pd.testing.assert_frame_equal(plain(found.records), plain(whole[0].records))
+    other = str(tmp_path / "other")
+    transfer(nets, None, data.first(5), ("fgsm",), other, eps=EPS)
+    with pytest.raises(ValueError, match="another configuration"):
+        merge_transfers([places[0], other], tmp_path / "no")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--source", "x="), "source must be"),
+        (("--source", "mnist-smallcnn", "--vary", "pgd=1"), "vary must be ATTACK.KEY=V1,V2"),
+        (("--source", "mnist-smallcnn", "--ensemble", "e"), "ensemble must be NAME=A+B"),
+        (("--source", "a=x", "--source", "a=y"), "'a' is given twice"),
+        ((), "source must be given"),
+    ],
+)
+def test_the_command_tells_errors_in_one_line(
+    given: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    found = CliRunner().invoke(app, ["transfer", *given, "--data", "digits", "--out", str(out)])
+    assert found.exit_code == 2
+    assert message in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+    assert not out.exists()
+
+
+def test_the_command_goes_on_from_its_file(tmp_path: Path) -> None:
+    factory = tmp_path / "nets.py"
+    factory.write_text(
+        "import torch\nfrom torch import nn\n"
+        "def net(seed=0):\n"
+        "    torch.manual_seed(seed)\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    out = tmp_path / "run"
+    command = ["transfer", "--out", str(out), "--quiet"]
+    models = [f"--source=a={factory}:net", f"--source=b={factory}:net", "--model-args", "b.seed=1"]
+    attack = ["--data=digits", "--n=12", "--eps=0.1", "--attack=fgsm,m_pgd", "--seeds=0,1"]
+    varied = ["--vary=m_pgd.num_steps=1,2", "--outputs=a=logits"]
+    first = CliRunner().invoke(app, [*command, *models, *attack, *varied])
+    assert first.exit_code == 0, first.output
+    again = CliRunner().invoke(app, [*command, "--config", str(out / "config.toml")])
+    assert again.exit_code == 0, again.output
+    assert again.output == first.output
+    assert "eps=0.1, num_steps=2" in first.output

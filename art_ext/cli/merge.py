@@ -18,13 +18,21 @@ def merge(
     fail_under: FailUnder = None,
     quiet: Quiet = False,
 ) -> None:
-    """Unite the folders of shards, and write the report if none is missing."""
+    """Unite the folders of shards, and write the report if none is missing.
+
+    The folders of art-ext transfer are completed by the same command again.
+    """
     with explained():
         from art_ext.evaluation import merge as unite
         from art_ext.storage.evaluation import CONFIGURATION
         from art_ext.storage.store import store_of
+        from art_ext.storage.transfer import TransferFolder, merge_transfers
 
         least = parse_fail_under(fail_under)
+        if all(TransferFolder(folder).is_ours() for folder in folders):
+            place = merge_transfers(folders, out).path
+            typer.echo(f"{place}: run the command again with --out {place}, without --shard")
+            return
         outcome = unite(folders, out)
         first = store_of(folders[0])
         if first.exists(CONFIGURATION):  # that of the whole run: no file holds --shard

@@ -72,7 +72,7 @@ def sources_of(
 
     found: dict[str, ModelSource] = {}
     for text in texts:
-        matched = re.fullmatch(r"(?:([^=@:/\\]+)=)?([^@]+)(?:@(.+))?", text)
+        matched = re.fullmatch(r"(?:([^=@:/\\]+)=)?([^@=]+)(?:@(.+))?", text)
         if matched is None:
             raise ValueError(f"{kind} must be [NAME=]MODEL[@WEIGHTS], got {text!r}")
         name, model, weights = matched.groups()
@@ -133,6 +133,8 @@ def run_transfer(config: TransferConfig, watcher: Watcher) -> TransferOutcome:
     from art_ext.evaluation.execution.engines import device_of_driver
 
     part, device = shard_and_device(config.shard, config.device)
+    vary = dict(_varied(text) for text in config.vary)
+    ensembles = dict(_named(text) for text in config.ensemble)
     engine_args = parse_arguments(config.engine_args or "", "engine-args")
     here = device_of_driver(config.device, config.engine)
     sources, targets, loaded, samples = _load(replace(config, device=here))
@@ -155,9 +157,9 @@ def run_transfer(config: TransferConfig, watcher: Watcher) -> TransferOutcome:
         targeted=config.targeted,
         seeds=config.seeds,
         kappa=config.kappa,
-        vary=dict(_varied(text) for text in config.vary),
+        vary=vary,
         at=config.at,
-        ensembles=dict(_named(text) for text in config.ensemble),
+        ensembles=ensembles,
         average=config.average,
         hold_out=config.hold_out,
         baseline=config.baseline,

@@ -34,6 +34,7 @@ from art_ext.evaluation.execution.transfer.run import transfer
 from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
 from art_ext.evaluation.panel.panels import PANELS, Member, Panel, find_panel
 from art_ext.evaluation.report.page import figure
+from art_ext.storage.transfer import merge_transfers
 
 __all__ = [
     "PANELS",
@@ -55,6 +56,7 @@ __all__ = [
     "load_run",
     "load_states",
     "merge",
+    "merge_transfers",
     "read_records",
     "read_run",
     "summarise",

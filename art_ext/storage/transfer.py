@@ -34,7 +34,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,7 @@ from art_ext.storage.ownership import (
     check_place,
     drop_previous,
     is_free,
+    is_temporary,
     put_aside,
     read_manifest,
     sweep,
@@ -301,6 +302,42 @@ class TransferFolder:
             sweep(self.store, folder=folder)
         sweep(self.store, [name for name in OWN if name != CONFIGURATION])
         drop_previous(self.store)
+
+
+def merge_transfers(
+    folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
+) -> TransferFolder:
+    """Put the finished work of several folders of one run of transfers into one folder.
+
+    The command of the run, with ``--out`` naming that folder and without ``--shard``, makes what is
+    missing, and writes records, table and report. The merged folders are not changed.
+
+    Args:
+        folders: at least one run folder.
+        out: a new or empty folder, or one that an interrupted merge of the same folders left.
+
+    Raises:
+        ValueError: if a folder holds no such run, or another one (the message lists the
+            differences).
+    """
+    parts = [TransferFolder(folder) for folder in folders]
+    if not parts:
+        raise ValueError("wanted at least one run folder to merge, got none")
+    first = parts[0].run()
+    for part in parts[1:]:
+        configuration = flat(part.run()["configuration"])
+        check_configuration(parts[0].path, configuration, flat(first["configuration"]))
+    target = TransferFolder(out)
+    if target.path.resolve() in {part.path.resolve() for part in parts}:
+        raise ValueError(f"out must be another folder than those to merge, got {target.path}")
+    target.begin(first["configuration"], arguments=first["arguments"])
+    for part in parts:
+        for kind in FOLDERS:
+            known = set(target.store.names(kind))
+            for name in part.store.names(kind):
+                if not is_temporary(name) and name not in known:
+                    target.store.write(f"{kind}/{name}", part.store.read(f"{kind}/{name}"))
+    return target
 
 
 def _title(crafting: Mapping[str, Any]) -> str:

@@ -271,7 +271,7 @@ class _Steps(Watcher):
 
 
 def distribute_units(
-    work: Work, numbers: Sequence[int], rebuild: Rebuild, crew: Workers, watcher: Watcher
+    work: Work, numbers: Sequence[int], watcher: Watcher, *, rebuild: Rebuild, crew: Workers
 ) -> None:
     """Do units on workers.
 
