@@ -25,7 +25,7 @@ RERUN = "run art-ext papers run --table {} again"
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What a run of a table has found.
+    """Cells that a run of a table has found.
 
     Attributes:
         cells: by row and column.

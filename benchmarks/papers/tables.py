@@ -108,7 +108,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Setting:
-    """What measures a row.
+    """Attack that measures a row.
 
     Attributes:
         run: name of the run that attacks its samples.

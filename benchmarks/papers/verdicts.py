@@ -106,8 +106,8 @@ def _is_timed(column: Column) -> bool:
 
 def _agrees(column: Column, published: float, ours: Estimate) -> bool:
     """Return True if a published number lies within the tolerance or our interval."""
-    near = abs(ours.value - published) <= column.allowed(published) + 1e-9
-    return near or ours.low <= published <= ours.high
+    within = abs(ours.value - published) <= column.allowed(published) + 1e-9
+    return within or ours.low <= published <= ours.high
 
 
 def judge_table(rows: list[dict[str, Any]], claims: list[dict[str, Any]]) -> str:
