@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from art_ext.core.geometry import DISTORTIONS
 from art_ext.evaluation.execution.transfer.craft import Tensors
-from art_ext.evaluation.execution.transfer.job import Chunk, Job
 from art_ext.evaluation.execution.transfer.plan import Crafting
 from art_ext.evaluation.panel.targets import NO_TARGET
 from art_ext.storage.transfer import ANSWERS, CLEAN, CRAFTED, TransferFolder
+
+if TYPE_CHECKING:
+    from art_ext.evaluation.execution.transfer.job import Chunk, Job
 
 
 def records_of(job: Job, folder: TransferFolder) -> Iterator[dict[str, Any]]:
