@@ -226,6 +226,7 @@ def _show(outcome: TransferOutcome, quiet: bool) -> None:
     typer.echo(fitted_markdown(transfer_text(outcome.rows), KEPT))
     if not quiet:
         say(f"records: {outcome.folder / 'records.parquet'}")
+        say(f"report: {outcome.folder / 'index.html'}")
 
 
 def _write_config(folder: str, text: str) -> None:
