@@ -256,7 +256,7 @@ def class_matrices(
     if not 0 < len(classes) <= MOST_CLASSES:
         return []
     names = {label: class_name(int(label), run["data"]["class_names"]) for label in classes}
-    found = []
+    found: list[Heat] = []
     for group, own in records.groupby(["source", "attack", "setting"], sort=False):
         key = tuple(map(str, group))
         counted = own[own["source_prediction"] == own["label"]]
