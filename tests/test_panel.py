@@ -530,7 +530,7 @@ class TestEvaluation:
             ),
             ({"targeted": "random"}, "rays cannot be targeted: the search needs a starting image"),
             (
-                {"targeted": "next", "attacks": ("pgd",)},
+                {"targeted": "previous", "attacks": ("pgd",)},
                 "targeted must be random, least-likely, next or a class index",
             ),
             ({"targeted": -1, "attacks": ("pgd",)}, "targeted must be an integer >= 0"),

@@ -442,8 +442,8 @@ class TestOtherProcesses:
         done = subprocess.run(command, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == "10"
-        both = [TransferFolder(tmp_path / name).records() for name in ("killed", "whole")]
-        pd.testing.assert_frame_equal(*map(plain, both))
+        killed, whole = (TransferFolder(tmp_path / one).records() for one in ("killed", "whole"))
+        pd.testing.assert_frame_equal(plain(killed), plain(whole))
         assert not list((tmp_path / "killed").rglob("*.tmp"))
 
     def test_workers_make_the_same_records(self, tmp_path: Path) -> None:
