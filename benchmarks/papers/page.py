@@ -9,7 +9,7 @@ from typing import Any
 
 from art_ext.benchmarks.papers.results import read_results
 from art_ext.benchmarks.papers.tables import Column, Table, read_tables
-from art_ext.benchmarks.papers.verdicts import DIFFERS, HOLDS, NOT_RUN
+from art_ext.benchmarks.papers.verdicts import DIFFERS, HOLDS, NOT_RUN, ORDERED
 
 HEAD = """# The papers' tables
 
@@ -53,15 +53,19 @@ def page(folder: Path | None = None) -> str:
 
 
 def tag_of(table: Table, results: Mapping[str, Result]) -> str:
-    """Return the tag of a table, measured or not."""
-    if table.id in results:
-        result = results[table.id]
-        claims = [claim["verdict"] for claim in result["claims"]]
-        tag = str(result["tag"])
-        shown = f", {claims.count(HOLDS)} of {len(claims)} claims hold"
-        tag += "" if "claims" in tag or not claims or tag.startswith("ordering") else shown
-        return tag if result["scale"] == "small" else f"{tag}, {result['scale']}"
-    return f"{NOT_RUN} ({table.not_run or 'time'})"
+    """Return the tag of a table, measured or not, and how much of the table it is about."""
+    if table.id not in results:
+        return f"{NOT_RUN} ({table.not_run or 'time'})"
+    result = results[table.id]
+    parts = [str(result["tag"])]
+    verdicts = [claim["verdict"] for claim in result["claims"]]
+    if verdicts and not parts[0].startswith(ORDERED):
+        parts.append(f"{verdicts.count(HOLDS)} of {len(verdicts)} claims hold")
+    published = [row for row in result["rows"] if table.rows[row["row"]].published]
+    run = [row for row in published if row["cells"]]
+    if len(run) < len(published):
+        parts.append(f"{len(run)} of {len(published)} published rows run")
+    return ", ".join(parts if result["scale"] == "small" else [*parts, result["scale"]])
 
 
 def listing(tables: Sequence[Table], results: Mapping[str, Result]) -> list[dict[str, str]]:
@@ -108,7 +112,7 @@ def anchor(name: str) -> str:
 def _section(table: Table, result: Result) -> str:
     """Return the section of a table that was run."""
     scale = table.scales[result["scale"]]
-    tags = f"**{tag_of(table, {table.id: result})}**"
+    tags = f"Tag: **{tag_of(table, {table.id: result})}**"
     measured = ", ".join(
         f"{name} {result['versions'][name]}" for name in ("art-ext", "torch", "numpy")
     )
@@ -174,7 +178,7 @@ def claims_table(result: Result) -> str:
         numbers = "-"
         if claim.get("value") is not None:
             numbers = short(claim["value"])
-            if claim["low"] is not None:
+            if claim["low"] is not None and claim["low"] != claim["high"]:
                 numbers += f" [{short(claim['low'])}, {short(claim['high'])}]"
         lines.append((f"`{claim['claim']}`", claim["verdict"], numbers, str(claim.get("n", ""))))
     return markdown(("claim", "verdict", "difference in its favour", "n"), lines)

@@ -56,6 +56,7 @@ from art_ext.core.checks import nearest
 FOLDER = Path(__file__).parent
 SOURCES = "sources.toml"
 SCALES = ("small", "full")
+KINDS = ("Table", "Figure")  # the order of a paper's lists
 # options of a run that the runner sets itself, or that need more than one model
 RUNNERS = ("attacks", "attack_args", "panel", "models", "name", "detectors", "detector_files")
 
@@ -233,7 +234,9 @@ def read_tables(folder: Path = FOLDER) -> dict[str, Table]:
 
     def order(table: Table) -> tuple[Any, ...]:
         numbers = [int(one) if one.isdigit() else one for one in re.findall(r"\d+", table.number)]
-        return places[table.source.key], table.number.startswith("Figure"), numbers, table.number
+        kind = table.number.partition(" ")[0]
+        later = KINDS.index(kind) if kind in KINDS else len(KINDS)
+        return places[table.source.key], later, kind, numbers, table.number
 
     return {table.id: table for table in sorted(found.values(), key=order)}
 
