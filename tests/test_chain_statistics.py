@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from art_ext.benchmarks.common import network
 from art_ext.core.attacks import hmcam, mi_fgsm, pgd
 from art_ext.core.metrics import (
     acceptance_rate,
@@ -15,6 +16,7 @@ from art_ext.core.metrics import (
     chain_statistics,
     diversity,
 )
+from art_ext.data import load_data
 
 EPS = 0.15
 
@@ -124,3 +126,14 @@ def test_a_wrong_number_of_iterates_is_named(setting, count):
     model, x, y = setting
     with pytest.raises(ValueError, match="keep_samples must be"):
         mi_fgsm(model, x, y, eps=EPS, num_steps=6, keep_samples=count)
+
+
+@pytest.mark.slow
+def test_a_long_chain_of_an_image_has_many_states(art_ext_data):
+    model = network("mnist_carlini_cnn_fw")[0]
+    x, y = load_data("mnist").rows(0, 1)
+    drawn = hmcam(model, x, y, eps=EPS, num_steps=5, num_transitions=500, seed=0)
+    assert len(drawn.samples[:, 0].unique(dim=0)) >= 200
+    found = chain_statistics(drawn, model, y=y)
+    assert found.states == 500
+    assert found.diversity_l2 > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ FIELDS = ("acceptance", "diversity_l2", "diversity", "classes", "all_or_nothing"
 UNKNOWN = dict.fromkeys(FIELDS, math.nan)
 
 
-def chain_fields(blocks: Blocks, key: Key, given: np.ndarray) -> dict[str, float]:
+def chain_fields(blocks: Blocks, key: Key, given: np.ndarray) -> dict[str, Any]:
     """Return the fields of ``Row`` on chains. Empty in runs in which no attack draws one.
 
     Args:

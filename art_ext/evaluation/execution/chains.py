@@ -60,6 +60,7 @@ def chains_of(
         for name, nothing in CHAIN.items()
     }
     clean = chunk.clean[unit.model]
+    goal = clean.goals_of(attack)[index]
     kept: dict[str, Tensor] = {}
     for result in found:
         if not attack.chain or result.samples is None:
@@ -67,7 +68,8 @@ def chains_of(
         chain = chain_statistics(
             result,
             job.models[unit.model],
-            **{"targets" if clean.targeted else "y": clean.goals_of(attack)[index]},
+            y=None if clean.targeted else goal,
+            targets=goal if clean.targeted else None,
             **job.settings.keywords("outputs", "batch_size", "device"),
         )
         own = {
