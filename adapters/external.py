@@ -153,6 +153,7 @@ class Verdict:
         name: of the attack, for messages.
         problem: the samples and their goals. Each check costs one query per sample.
         callback: is told of each step, the clean check first.
+        last: report outputs inside ball and box as x_adv also where they fail.
 
     Attributes:
         x: (N, *S) the samples.
@@ -160,8 +161,11 @@ class Verdict:
         already, success: (N,) bool, the samples already adversarial, and the successes by now.
     """
 
-    def __init__(self, name: str, problem: Problem, callback: Callback) -> None:
+    def __init__(
+        self, name: str, problem: Problem, callback: Callback, last: bool = False
+    ) -> None:
         self.name = name
+        self.last = last
         self.problem = problem
         self.oracle = problem.oracle
         self.callback = callback
@@ -206,7 +210,8 @@ class Verdict:
         success = reached & legal & inside
         self.success[index[success]] = True
         self._distance[index[success]] = length[success].to(self._distance.dtype)
-        self._x_adv[index[success]] = moved[success]
+        kept = legal & inside if self.last else success
+        self._x_adv[index[kept]] = moved[kept]
         return success
 
     def outside(self) -> Outside | None:

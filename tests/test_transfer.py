@@ -345,6 +345,21 @@ class TestVaried:
             assert (told == found["adversarial_prediction"].to_numpy())[both].all()
 
 
+def test_external_attacks_hand_over_their_outputs_too(
+    nets: dict[str, Net], data: Dataset, tmp_path: Path
+) -> None:
+    pytest.importorskip("torchattacks")
+    outcome = transfer(
+        nets, None, data, ("fgsm", "torchattacks:FGSM"), str(tmp_path / "run"), eps=EPS
+    )
+    ours, theirs = (rows for _, rows in outcome.records.groupby("attack", sort=False))
+    columns = ["adversarial_prediction", "whitebox", "strict", "authors", "linf"]
+    assert not ours["whitebox"].all()
+    assert (theirs["linf"] > 0).all()
+    for name in columns[:-1]:
+        assert (ours[name].to_numpy() == theirs[name].to_numpy())[ours["strict"].notna()].all()
+
+
 class TestLabels:
     def test_a_target_of_labels(self, nets: dict[str, Net], data: Dataset, tmp_path: Path) -> None:
         def said(x: Tensor) -> Tensor:

@@ -179,13 +179,15 @@ class ExternalRun:
 
     Attributes:
         attack: the attack and its way of being called.
+        last: report its outputs also where they fail.
     """
 
     attack: External
+    last: bool = False
 
     def __call__(self, request: AttackRequest) -> AttackResult:
         """Attack the samples of the request and return the result."""
-        return _Run(self.attack, request).result()
+        return _Run(self.attack, request, self.last).result()
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,7 @@ class _Run:
 
     attack: External
     request: AttackRequest
+    last: bool = False
 
     def result(self) -> AttackResult:
         """Run the attack on the samples without success, and check its outcome."""
@@ -229,7 +232,7 @@ class _Run:
 
     def _attack(self, problem: Problem) -> AttackResult:
         settings = self.request.settings
-        verdict = Verdict(self.attack.name, problem, self.request.callback)
+        verdict = Verdict(self.attack.name, problem, self.request.callback, self.last)
         limit = self.attack.row_limit(settings)
         index = verdict.alive() if limit != 0 else verdict.alive()[:0]
         for step, part in enumerate(index.split(settings.batch_size), start=1):

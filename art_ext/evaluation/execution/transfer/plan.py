@@ -12,6 +12,7 @@ from art_ext.core.attacks.registry import AttackSpec
 from art_ext.core.checks import check_count, nearest
 from art_ext.core.wording import radius
 from art_ext.evaluation.panel.attack import Attack, Settings
+from art_ext.evaluation.panel.external import ExternalRun
 from art_ext.evaluation.panel.members import CoreRun, find_attack
 from art_ext.evaluation.panel.panels import Panel, assign_arguments
 from art_ext.evaluation.panel.user_attacks import name_of
@@ -172,6 +173,8 @@ class Attacks:
             ValueError: for arguments that it does not take.
         """
         made = self._make[name](further or {})
+        if isinstance(made.run, ExternalRun):
+            return replace(made, run=replace(made.run, last=True))
         spec = spec_of_attack(made)
         if spec is None or "on_failure" not in spec.parameters or "on_failure" in made.arguments:
             return made
