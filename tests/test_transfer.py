@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from typer.testing import CliRunner
 from art_ext.cli import app
 from art_ext.core.attacks import pgd
 from art_ext.core.metrics.intervals import wilson
+from art_ext.core.result import Progress
 from art_ext.data import Dataset
 from art_ext.evaluation import evaluate, merge_transfers, transfer
 from art_ext.evaluation.execution.transfer import finish
+from art_ext.evaluation.execution.transfer.iterates import Iterates
 from art_ext.storage.transfer import COLUMNS, CRAFTED, TransferFolder
 from tests._killing_transfer import nets_and_data, run
 
@@ -358,6 +361,27 @@ def test_external_attacks_hand_over_their_outputs_too(
     assert (theirs["linf"] > 0).all()
     for name in columns[:-1]:
         assert (ours[name].to_numpy() == theirs[name].to_numpy())[ours["strict"].notna()].all()
+
+
+def test_iterates_of_slices() -> None:
+    x = torch.rand(6, 3, generator=torch.Generator().manual_seed(1))
+
+    def net(rows: Tensor) -> Tensor:
+        return rows @ torch.linspace(-1, 1, 12).view(3, 4)
+
+    found = []
+    for rows in (6, 2):
+        taken = Iterates(x, (1, 2, 4))
+        for start in range(0, 6, rows):
+            part = slice(start, start + rows)
+
+            def shifted(progress: Progress, start: int = start, taken: Iterates = taken) -> None:
+                taken(replace(progress, index=progress.index + start))
+
+            pgd(net, x[part], eps=0.4, num_steps=4, seed=0, callback=shifted, stop_on_success=True)
+        found.append(taken.tensors()["iterates"])
+    assert torch.equal(*found)
+    assert not torch.equal(found[0][0], found[0][2])
 
 
 class TestLabels:

@@ -24,29 +24,24 @@ class Iterates:
     def __init__(self, x: Tensor, at: Sequence[int]) -> None:
         self.x = x.to(torch.float32)
         self.at = tuple(at)
-        self.now = self.x.clone() if at else self.x
-        self.taken: dict[int, Tensor] = {}
+        self.taken = self.x.expand(len(self.at), *x.shape).clone()
 
     def __call__(self, progress: Progress) -> None:
-        """Take in the iterates of a round."""
-        if progress.iterates is None or not self.at:
+        """Take in the iterates of a round. Slices of the samples may come one after the other."""
+        if progress.iterates is None:
             return
-        self._take(progress.iteration)
-        self.now[progress.index.cpu()] = progress.iterates.cpu().to(torch.float32)
-
-    def _take(self, iteration: int) -> None:
-        """Keep the iterates of all marks below an iteration that begins to be told."""
-        for mark in self.at:
-            if mark < iteration and mark not in self.taken:
-                self.taken[mark] = self.now.clone()
+        index = progress.index.cpu()
+        rows = progress.iterates.cpu().to(torch.float32)
+        ended = progress.finished.cpu()
+        for place, mark in enumerate(self.at):
+            if mark == progress.iteration:
+                self.taken[place, index] = rows
+            elif mark > progress.iteration:
+                self.taken[place, index[ended]] = rows[ended]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return ``iterates`` (A, K, *S) and ``iterate_lengths`` (A, K, 4), empty without marks."""
         if not self.at:
             return {}
-        self._take(self.at[-1] + 1)
-        kept = torch.stack([self.taken[mark] for mark in self.at])
-        return {
-            "iterates": kept,
-            "iterate_lengths": torch.stack([distortions(one, self.x) for one in kept]),
-        }
+        lengths = torch.stack([distortions(one, self.x) for one in self.taken])
+        return {"iterates": self.taken, "iterate_lengths": lengths}
