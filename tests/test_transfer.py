@@ -542,9 +542,18 @@ def test_the_command_goes_on_from_its_file(tmp_path: Path) -> None:
     models = [f"--source=a={factory}:net", f"--source=b={factory}:net", "--model-args", "b.seed=1"]
     attack = ["--data=digits", "--n=12", "--eps=0.1", "--attack=fgsm,m_pgd", "--seeds=0,1"]
     varied = ["--vary=m_pgd.num_steps=1,2", "--outputs=a=logits"]
+    places = [str(tmp_path / f"part{part}") for part in range(2)]
+    for part, place in enumerate(places):
+        shard = ["--shard", f"{part}/2", "--out", place]
+        made = CliRunner().invoke(app, ["transfer", "--quiet", *models, *attack, *varied, *shard])
+        assert made.exit_code == 0, made.output
+    whole = str(tmp_path / "merged")
+    merged = CliRunner().invoke(app, ["merge", *places, "--out", whole])
+    command_told = merged.output.partition(": art-ext ")[2].split()
+    completed = CliRunner().invoke(app, [*command_told, "--quiet"])
     first = CliRunner().invoke(app, [*command, *models, *attack, *varied])
     assert first.exit_code == 0, first.output
     again = CliRunner().invoke(app, [*command, "--config", str(out / "config.toml")])
     assert again.exit_code == 0, again.output
-    assert again.output == first.output
+    assert again.output == first.output == completed.output
     assert "eps=0.1, num_steps=2" in first.output

@@ -8,6 +8,7 @@ import typer
 
 from art_ext.cli.shared import FailUnder, Quiet, explained, parse_fail_under
 from art_ext.cli.showing import show
+from art_ext.cli.terminal import say
 
 
 def merge(
@@ -29,12 +30,14 @@ def merge(
         from art_ext.storage.transfer import TransferFolder, merge_transfers
 
         least = parse_fail_under(fail_under)
-        if all(TransferFolder(folder).is_ours() for folder in folders):
-            place = merge_transfers(folders, out).path
-            typer.echo(f"{place}: run the command again with --out {place}, without --shard")
-            return
-        outcome = unite(folders, out)
+        transfers = all(TransferFolder(folder).is_ours() for folder in folders)
+        outcome = None if transfers else unite(folders, out)
+        if transfers:
+            merge_transfers(folders, out)
         first = store_of(folders[0])
         if first.exists(CONFIGURATION):  # that of the whole run: no file holds --shard
             store_of(out).write(CONFIGURATION, first.read(CONFIGURATION))
-        show(outcome, quiet, least)
+        if outcome is None:
+            say(f"to complete it: art-ext transfer --config {out}/{CONFIGURATION} --out {out}")
+        else:
+            show(outcome, quiet, least)

@@ -236,7 +236,7 @@ def variations(
             raise ValueError(f"vary must give at least one value of {key}, got none")
         axes[name][argument] = values
     if kappa:
-        having = [name for name in attacks.names if _has_confidence(attacks.make(name))]
+        having = [name for name in attacks.names if has_confidence(attacks.make(name))]
         if not having:
             raise ValueError(
                 f"kappa is the argument confidence of ead, cw and zoo, and {attacks.names[0]} has"
@@ -250,7 +250,8 @@ def variations(
     }
 
 
-def _has_confidence(attack: Attack) -> bool:
+def has_confidence(attack: Attack) -> bool:
+    """Return True for one of our attacks with the argument that kappa sets."""
     spec = spec_of_attack(attack)
     return spec is not None and CONFIDENCE in spec.parameters
 

@@ -49,7 +49,13 @@ from art_ext.evaluation.execution.transfer.models import (
     pairs_of,
     united,
 )
-from art_ext.evaluation.execution.transfer.plan import Attacks, Crafting, settings_of, variations
+from art_ext.evaluation.execution.transfer.plan import (
+    Attacks,
+    Crafting,
+    has_confidence,
+    settings_of,
+    variations,
+)
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.panels import MAX_QUERIES, Panel, resolve_panel
 from art_ext.storage.transfer import TransferFolder
@@ -241,6 +247,9 @@ def transfer(
         built = _rebuild(rebuild, every, data, here, norm, crew.engine)
         do = partial(distribute_units, rebuild=built, crew=crew)
     observer = watcher or Watcher()
+    without = [name for name in chosen.names if not has_confidence(chosen.make(name))]
+    if kappa and without:
+        observer.note(f"kappa changes nothing for {', '.join(without)}: no argument confidence")
     _begin(work, size, overwrite, arguments or {}, observer)
     do(work, list(missing_units(work, shard or (0, 1))), observer)
     left = len(list(missing_units(work, (0, 1))))
