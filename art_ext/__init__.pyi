@@ -28,9 +28,11 @@ from art_ext.core.attacks import in_distribution as in_distribution
 from art_ext.core.attacks import m_pgd as m_pgd
 from art_ext.core.attacks import mi_fgsm as mi_fgsm
 from art_ext.core.attacks import nes as nes
+from art_ext.core.attacks import opt as opt
 from art_ext.core.attacks import pgd as pgd
 from art_ext.core.attacks import rays as rays
 from art_ext.core.attacks import sign_gradient as sign_gradient
+from art_ext.core.attacks import sign_opt as sign_opt
 from art_ext.core.attacks import square as square
 from art_ext.core.attacks import zoo as zoo
 from art_ext.core.metrics import adbd as adbd
@@ -60,9 +62,11 @@ __all__ = [
     "m_pgd",
     "mi_fgsm",
     "nes",
+    "opt",
     "pgd",
     "rays",
     "sign_gradient",
+    "sign_opt",
     "square",
     "train",
     "zoo",

@@ -278,7 +278,8 @@ def _panels(specs: Sequence[AttackSpec], prefix: str) -> str:
     """Return the table of panels with what all members of each need and can do."""
     rows = []
     for panel in sorted(VERSIONS.values(), key=lambda one: PANELS[one.name] is not one):
-        members = [(one, registry.get(one.attack)) for one in panel.members]
+        own = registry.names()  # external attacks have no spec
+        members = [(one, registry.get(one.attack)) for one in panel.members if one.attack in own]
         norms = [
             norm
             for norm in NORMS
@@ -297,7 +298,7 @@ def _panels(specs: Sequence[AttackSpec], prefix: str) -> str:
                 ", ".join(dict.fromkeys(spec.access for _, spec in members)),
                 ", ".join(norms),
                 f"not {', '.join(without)}" if without else "yes",
-                ", ".join(_member(one) for one, _ in members),
+                ", ".join(_member(one) for one in panel.members),
             )
         )
     header = ("panel", "version", "mode", "needs", "norms", "targets", "members, in this order")
@@ -319,6 +320,8 @@ def _member(one: Member) -> str:
     shown = [f"`{name}={value}`" for name, value in one.arguments.items()]
     if one.norms != NORMS:
         shown.append(f"in {', '.join(one.norms)} only")
+    if one.optional:
+        shown.append("if it is installed")
     return f"`{one.attack}` ({', '.join(shown)})" if shown else f"`{one.attack}`"
 
 

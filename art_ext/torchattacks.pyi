@@ -14,10 +14,12 @@ from art_ext.adapters.torchattacks.attacks import HMCAM as HMCAM
 from art_ext.adapters.torchattacks.attacks import IFGM as IFGM
 from art_ext.adapters.torchattacks.attacks import MPGD as MPGD
 from art_ext.adapters.torchattacks.attacks import NES as NES
+from art_ext.adapters.torchattacks.attacks import OPT as OPT
 from art_ext.adapters.torchattacks.attacks import ZOO as ZOO
 from art_ext.adapters.torchattacks.attacks import FWBlack as FWBlack
 from art_ext.adapters.torchattacks.attacks import RayS as RayS
 from art_ext.adapters.torchattacks.attacks import SignGradient as SignGradient
+from art_ext.adapters.torchattacks.attacks import SignOPT as SignOPT
 
 __all__: list[str]
 

@@ -27,7 +27,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "zoo": {"num_steps": 4, "search_steps": 2, "coordinates": 3},
 }
 BUDGET = {
-    name: {"max_queries": 60} for name in ("rays", "square", "nes", "frank_wolfe_black_box", "zoo")
+    name: {"max_queries": 60}
+    for name in ("opt", "rays", "sign_opt", "square", "nes", "frank_wolfe_black_box", "zoo")
 }
 
 

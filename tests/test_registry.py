@@ -27,7 +27,7 @@ def test_lists_every_public_function():
 def test_orders_by_what_an_attack_needs_of_the_model():
     ranks = [ACCESS.index(get(name).access) for name in names()]
     assert ranks == sorted(ranks)
-    assert names(access="labels") == ["rays"]
+    assert names(access="labels") == ["opt", "rays", "sign_opt"]
     found = names(access="scores", family="fixed-radius")
     assert found == sorted(found)
     assert {"frank_wolfe_black_box", "nes"} <= set(found)

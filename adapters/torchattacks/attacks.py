@@ -22,10 +22,12 @@ __all__ = [
     "IFGM",
     "MPGD",
     "NES",
+    "OPT",
     "ZOO",
     "FWBlack",
     "RayS",
     "SignGradient",
+    "SignOPT",
 ]
 
 
@@ -800,6 +802,81 @@ class NES(FunctionAttack):
         )
 
 
+class OPT(FunctionAttack):
+    r"""OPT. Descends the distance to the boundary by its differences, from labels alone.
+
+    Distance measure: Linf. See ``art_ext.core.attacks.opt`` for the method.
+
+    Arguments:
+        model (nn.Module): model to attack.
+        norm (str): 'Linf': how eps and the distances of last_result are measured. (Default: 'Linf')
+        eps (float): radius within which an adversarial counts as success. None counts any.
+            (Default: 8/255)
+        num_starts (int): Gaussian directions, each asked once at its own length, in widths of the
+            box. One that succeeds and beats the best is bisected. (Default: 10)
+        num_directions (int): q, distances for one gradient. (Default: 5)
+        lr (float): alpha, the first step of the line search, without a unit. Later line searches
+            begin where the one before ended. Below 1e-4 it becomes 1, and beta a tenth.
+            (Default: 0.2)
+        beta (float): length of a difference, without a unit. Local searches end at a width of
+            beta/500, in widths of the box. (Default: 0.01)
+        stop_on_success (bool): a sample ends at its first verified radius inside the ball. False
+            goes on to the smallest radius, as the average decision boundary distance (ADBD) asks.
+            (Default: True)
+        max_queries (int): most forward rows charged to a sample, the clean check included. A
+            bisection that the budget cuts keeps its last verified end. (Default: 10000)
+        batch_size (int): most rows in one model call. It never changes a decision. (Default: 256)
+        seed (int): of the random streams. None draws one and records it in the result.
+            (Default: None)
+        probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
+            on chance or on the batch, and log a warning if they do. False skips the test.
+            (Default: True)
+
+    Shape:
+        - images: :math:`(N, C, H, W)` in [0, 1] (any shape without ``set_normalization_used``).
+        - labels: :math:`(N)` class indices. None takes the model's own predictions.
+        - output: :math:`(N, C, H, W)`; images without a success come back unchanged.
+
+    Examples::
+        >>> attack = torchattacks.OPT(model)
+        >>> adv_images = attack(images, labels)
+    """
+
+    _function = staticmethod(core.opt)
+    _core_names: ClassVar[dict[str, str]] = {"lr": "step_size"}
+    _targets: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        norm: str = "Linf",
+        eps: float | None = 8 / 255,
+        num_starts: int = 10,
+        num_directions: int = 5,
+        lr: float = 0.2,
+        beta: float = 0.01,
+        stop_on_success: bool = True,
+        max_queries: int = 10_000,
+        batch_size: int = 256,
+        seed: int | None = None,
+        probe: bool = True,
+    ) -> None:
+        super().__init__(
+            model,
+            norm=norm,
+            eps=eps,
+            num_starts=num_starts,
+            num_directions=num_directions,
+            lr=lr,
+            beta=beta,
+            stop_on_success=stop_on_success,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            probe=probe,
+        )
+
+
 class RayS(FunctionAttack):
     r"""RayS (Chen and Gu, 2020): hard-label attack that searches sign directions for the nearest
     decision boundary.
@@ -1009,6 +1086,81 @@ class SignGradient(FunctionAttack):
         )
 
 
+class SignOPT(FunctionAttack):
+    r"""Sign-OPT. Descends the distance to the boundary by signs of differences, from labels alone.
+
+    Distance measure: Linf. See ``art_ext.core.attacks.sign_opt`` for the method.
+
+    Arguments:
+        model (nn.Module): model to attack.
+        norm (str): 'Linf': how eps and the distances of last_result are measured. (Default: 'Linf')
+        eps (float): radius within which an adversarial counts as success. None counts any.
+            (Default: 8/255)
+        num_starts (int): Gaussian directions, each asked once at its own length, in widths of the
+            box. One that succeeds and beats the best is bisected. (Default: 100)
+        num_directions (int): k, queries for one gradient. (Default: 200)
+        lr (float): alpha, the first step of the line search, without a unit. Later line searches
+            begin where the one before ended. Below 1e-6 it becomes 1, and beta a tenth.
+            (Default: 0.2)
+        beta (float): length of a difference, without a unit. The bisections of a line search end at
+            a width of beta/500, in widths of the box. (Default: 0.001)
+        stop_on_success (bool): a sample ends at its first verified radius inside the ball. False
+            goes on to the smallest radius, as the average decision boundary distance (ADBD) asks.
+            (Default: True)
+        max_queries (int): most forward rows charged to a sample, the clean check included. A
+            bisection that the budget cuts keeps its last verified end. (Default: 10000)
+        batch_size (int): most rows in one model call. It never changes a decision. (Default: 256)
+        seed (int): of the random streams. None draws one and records it in the result.
+            (Default: None)
+        probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
+            on chance or on the batch, and log a warning if they do. False skips the test.
+            (Default: True)
+
+    Shape:
+        - images: :math:`(N, C, H, W)` in [0, 1] (any shape without ``set_normalization_used``).
+        - labels: :math:`(N)` class indices. None takes the model's own predictions.
+        - output: :math:`(N, C, H, W)`; images without a success come back unchanged.
+
+    Examples::
+        >>> attack = torchattacks.SignOPT(model)
+        >>> adv_images = attack(images, labels)
+    """
+
+    _function = staticmethod(core.sign_opt)
+    _core_names: ClassVar[dict[str, str]] = {"lr": "step_size"}
+    _targets: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        norm: str = "Linf",
+        eps: float | None = 8 / 255,
+        num_starts: int = 100,
+        num_directions: int = 200,
+        lr: float = 0.2,
+        beta: float = 0.001,
+        stop_on_success: bool = True,
+        max_queries: int = 10_000,
+        batch_size: int = 256,
+        seed: int | None = None,
+        probe: bool = True,
+    ) -> None:
+        super().__init__(
+            model,
+            norm=norm,
+            eps=eps,
+            num_starts=num_starts,
+            num_directions=num_directions,
+            lr=lr,
+            beta=beta,
+            stop_on_success=stop_on_success,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            probe=probe,
+        )
+
+
 class ZOO(FunctionAttack):
     r"""ZOO (Chen et al., 2017): the objective of C&W from logits alone, by difference quotients
     along coordinates.
@@ -1139,7 +1291,9 @@ ATTACKS: dict[str, type[FunctionAttack]] = {
     "IFGM": IFGM,
     "MPGD": MPGD,
     "NES": NES,
+    "OPT": OPT,
     "RayS": RayS,
     "SignGradient": SignGradient,
+    "SignOPT": SignOPT,
     "ZOO": ZOO,
 }

@@ -25,6 +25,7 @@ __all__ = [
     "MIFGSM",
     "MPGD",
     "NES",
+    "OPT",
     "PGD",
     "AutoPGD",
     "CarliniWagner",
@@ -33,6 +34,7 @@ __all__ = [
     "FrankWolfeBlackBox",
     "RayS",
     "SignGradient",
+    "SignOPT",
     "Square",
     "ZooPyTorch",
 ]
@@ -1665,6 +1667,105 @@ class NES(FunctionAttack):
         )
 
 
+class OPT(FunctionAttack):
+    """OPT. Descends the distance to the boundary by its differences, from labels alone.
+
+    Works with every ART classifier, ``BlackBoxClassifier`` and scikit-learn's included: only
+    predicted classes are used. ``art_ext.core.attacks.opt`` says how it runs. The attack lives in
+    the estimator's ``clip_values``, before its preprocessing defences.
+
+    | Paper link: https://arxiv.org/abs/1807.04457
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "num_starts",
+        "num_directions",
+        "learning_rate",
+        "beta",
+        "targeted",
+        "outputs",
+        "stop_on_success",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _function = staticmethod(core.opt)
+    _switches: ClassVar[tuple[str, ...]] = ("targeted", "stop_on_success", "verbose", "probe")
+    _core_names: ClassVar[dict[str, str]] = {"learning_rate": "step_size"}
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float | None = 8 / 255,
+        num_starts: int = 10,
+        num_directions: int = 5,
+        learning_rate: float = 0.2,
+        beta: float = 0.01,
+        targeted: bool = False,
+        outputs: str = "logits",
+        stop_on_success: bool = True,
+        max_queries: int = 10_000,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values``.
+            norm: np.inf or "inf": how ``eps`` and the distances of ``last_result`` are measured.
+            eps: radius within which an adversarial counts as success, in the units of x. None
+                counts any.
+            num_starts: Gaussian directions, each asked once at its own length, in widths of the
+                box. One that succeeds and beats the best is bisected. Default: 10.
+            num_directions: q, distances for one gradient. Default: 5.
+            learning_rate: alpha, the first step of the line search, without a unit. Later line
+                searches begin where the one before ended. Below 1e-4 it becomes 1, and beta a
+                tenth. Default: 0.2.
+            beta: length of a difference, without a unit. Local searches end at a width of beta/500,
+                in widths of the box. Default: 0.01.
+            targeted: reach y instead of leaving it.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            stop_on_success: a sample ends at its first verified radius inside the ball. False goes
+                on to the smallest radius, as the average decision boundary distance (ADBD) asks.
+                Default: True.
+            max_queries: most forward rows charged to a sample, the clean check included. A
+                bisection that the budget cuts keeps its last verified end. Default: 10,000.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            num_starts=num_starts,
+            num_directions=num_directions,
+            learning_rate=learning_rate,
+            beta=beta,
+            targeted=targeted,
+            outputs=outputs,
+            stop_on_success=stop_on_success,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
 class PGD(FunctionAttack):
     """PGD. Takes projected sign steps of the gradient from a random start in the ball.
 
@@ -2064,6 +2165,105 @@ class SignGradient(FunctionAttack):
             outputs=outputs,
             stop_on_success=stop_on_success,
             on_failure=on_failure,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
+class SignOPT(FunctionAttack):
+    """Sign-OPT. Descends the distance to the boundary by signs of differences, from labels alone.
+
+    Works with every ART classifier, ``BlackBoxClassifier`` and scikit-learn's included: only
+    predicted classes are used. ``art_ext.core.attacks.sign_opt`` says how it runs. The attack lives
+    in the estimator's ``clip_values``, before its preprocessing defences.
+
+    | Paper link: https://arxiv.org/abs/1909.10773
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "num_starts",
+        "num_directions",
+        "learning_rate",
+        "beta",
+        "targeted",
+        "outputs",
+        "stop_on_success",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _function = staticmethod(core.sign_opt)
+    _switches: ClassVar[tuple[str, ...]] = ("targeted", "stop_on_success", "verbose", "probe")
+    _core_names: ClassVar[dict[str, str]] = {"learning_rate": "step_size"}
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float | None = 8 / 255,
+        num_starts: int = 100,
+        num_directions: int = 200,
+        learning_rate: float = 0.2,
+        beta: float = 0.001,
+        targeted: bool = False,
+        outputs: str = "logits",
+        stop_on_success: bool = True,
+        max_queries: int = 10_000,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values``.
+            norm: np.inf or "inf": how ``eps`` and the distances of ``last_result`` are measured.
+            eps: radius within which an adversarial counts as success, in the units of x. None
+                counts any.
+            num_starts: Gaussian directions, each asked once at its own length, in widths of the
+                box. One that succeeds and beats the best is bisected. Default: 100.
+            num_directions: k, queries for one gradient. Default: 200.
+            learning_rate: alpha, the first step of the line search, without a unit. Later line
+                searches begin where the one before ended. Below 1e-6 it becomes 1, and beta a
+                tenth. Default: 0.2.
+            beta: length of a difference, without a unit. The bisections of a line search end at a
+                width of beta/500, in widths of the box. Default: 0.001.
+            targeted: reach y instead of leaving it.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            stop_on_success: a sample ends at its first verified radius inside the ball. False goes
+                on to the smallest radius, as the average decision boundary distance (ADBD) asks.
+                Default: True.
+            max_queries: most forward rows charged to a sample, the clean check included. A
+                bisection that the budget cuts keeps its last verified end. Default: 10,000.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            num_starts=num_starts,
+            num_directions=num_directions,
+            learning_rate=learning_rate,
+            beta=beta,
+            targeted=targeted,
+            outputs=outputs,
+            stop_on_success=stop_on_success,
             max_queries=max_queries,
             batch_size=batch_size,
             seed=seed,

@@ -17,9 +17,11 @@ ATTACKS = (
     "m_pgd",
     "mi_fgsm",
     "nes",
+    "opt",
     "pgd",
     "rays",
     "sign_gradient",
+    "sign_opt",
     "square",
     "zoo",
 )
@@ -57,6 +59,8 @@ NORMS = ("l1", "l2", "linf")
 PANELS = (
     "black-box",
     "black-box-2026.11",
+    "hard-label",
+    "hard-label-2026.12",
     "paper",
     "paper-2026.11",
     "quick",

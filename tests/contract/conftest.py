@@ -121,6 +121,22 @@ class Kind:
 ENDLESS = 1000  # more rounds than any budget here allows
 BUILT_IN = [
     Kind("rays", eps=0.15, budget=300, rounds=(1,) * ENDLESS),
+    Kind(
+        "opt",
+        settings={"num_starts": 5, "num_directions": 2},
+        eps=0.3,
+        budget=300,
+        rounds=(1,) * ENDLESS,
+        unstopped={"num_starts": ENDLESS},
+    ),
+    Kind(
+        "sign_opt",
+        settings={"num_starts": 5, "num_directions": 10},
+        eps=0.2,
+        budget=300,
+        rounds=(1,) * ENDLESS,
+        unstopped={"num_starts": ENDLESS},
+    ),
     Kind("frank_wolfe", settings={"num_steps": 8, "step_fraction": 0.4}, rounds=(1,) * 8),
     Kind(
         "frank_wolfe_black_box",

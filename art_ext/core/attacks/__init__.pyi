@@ -1972,6 +1972,112 @@ def nes(
         information", ICML 2018.
     """
 
+def opt(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    num_starts: int = 10,
+    num_directions: int = 5,
+    step_size: float = 0.2,
+    beta: float = 0.01,
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    max_queries: int = 10_000,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    detector: Detector | None = None,
+    eps: float | None = 8 / 255,
+    norm: str = "linf",
+    stop_on_success: bool = True,
+) -> AttackResult:
+    """OPT hard-label attack: descend the distance to the decision boundary by its differences.
+
+    Solves ``min_theta g(theta) s.t. ||theta||_inf = 1``, with ``g(theta) = min {r >= 0 :
+    label(clip(x + r theta)) != y}``. The best of ``num_starts`` random directions is the start.
+    Each iteration estimates the gradient of g by ``1/q sum_i (g(theta + beta u_i) - g(theta)) /
+    beta u_i`` over q random directions. A local search finds each distance: it begins at
+    g(theta), moves by 1 % until it has passed the boundary, and bisects. A line search follows:
+    the step doubles up to 15 times while g falls. Without a first success it is divided by 4, up to
+    15 times. The best of the q directions replaces its end where that is nearer. A sample ends
+    once an iteration gains less than 0.005 of the width of the box.
+
+    Args:
+        model: an ``nn.Module`` or a callable from (R, *S) to scores (R, K) or labels (R,).
+            Normalisation lives inside.
+        x: (N, *S) floats of any shape inside the box.
+        y: (N,) true classes. None takes the model's own answer to the clean check.
+        num_starts: Gaussian directions, each asked once at its own length, in widths of the box.
+            One that succeeds and beats the best is bisected. Default: 10.
+        num_directions: q, distances for one gradient. Default: 5.
+        step_size: alpha, the first step of the line search, without a unit. Later line searches
+            begin where the one before ended. Below 1e-4 it becomes 1, and beta a tenth. Default:
+            0.2.
+        beta: length of a difference, without a unit. Local searches end at a width of beta/500, in
+            widths of the box. Default: 0.01.
+        targeted: not supported. True raises ValueError. Default: False.
+        targets: not supported either. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        max_queries: most forward rows charged to a sample, the clean check included. A bisection
+            that the budget cuts keeps its last verified end. Default: 10,000.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``. Only
+            labels are used. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, whose squeezed copies of a row are queries too. Default: None.
+        eps: radius of the ball in the units of x (8/255, never 8). None counts any adversarial as
+            success. Default: 8/255.
+        norm: of the ball, ``"linf"``. Default: linf.
+        stop_on_success: a sample ends at its first verified radius inside the ball. False goes on
+            to the smallest radius, as the average decision boundary distance (ADBD) asks.
+            Default: True.
+
+    Returns:
+        An ``AttackResult``. ``x_nearest`` and ``nearest_distance`` hold the nearest verified
+        adversarial, inside eps or not. A query is one row through the model: clean check, random
+        direction, every step of a local search or bisection. Without an adversarial among the
+        random directions a sample ends there, and its ``nearest_distance`` is inf.
+
+    Raises:
+        ValueError: for arguments that make no sense, targets, x outside the box, NaN in x or in the
+            clean outputs, or labels beyond the model's width.
+        TypeError: if x is not a floating point tensor.
+
+    Differences from the paper:
+        This is the L-inf form, which the paper does not print. Directions and random directions
+        have L-inf length 1, and points are clipped to the box, as in the authors' program. A sample
+        direction without a boundary within 20 widths of the box counts as no difference. In the
+        authors' program it makes the estimate infinite. The authors test the goal at the end. Here
+        a verified radius inside the ball ends the sample at once. All lengths scale with the width
+        of the box.
+
+    References:
+        Cheng, Le, Chen, Yi, Zhang, Hsieh, "Query-efficient hard-label black-box attack: an
+        optimization-based approach", ICLR 2019.
+    """
+
 def pgd(
     model: Model,
     x: Tensor,
@@ -2380,6 +2486,110 @@ def sign_gradient(
         Dong et al., 2018 (MI-FGSM). Wang, Li, Liu, Lin, "A Hamiltonian Monte Carlo method for
         probabilistic adversarial attack and learning", IEEE TPAMI 2022 (AI-FGSM, and the common
         form).
+    """
+
+def sign_opt(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    num_starts: int = 100,
+    num_directions: int = 200,
+    step_size: float = 0.2,
+    beta: float = 0.001,
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    max_queries: int = 10_000,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    detector: Detector | None = None,
+    eps: float | None = 8 / 255,
+    norm: str = "linf",
+    stop_on_success: bool = True,
+) -> AttackResult:
+    """Sign-OPT hard-label attack: descend the distance to the decision boundary by the signs of its
+    differences.
+
+    Solves ``min_theta g(theta) s.t. ||theta||_inf = 1``, with ``g(theta) = min {r >= 0 :
+    label(clip(x + r theta)) != y}``. The best of ``num_starts`` random directions is the start.
+    Each iteration estimates the gradient of g by ``1/k sum_i sgn(g(theta + beta u_i) - g(theta))
+    u_i`` over k random directions. One query at the radius g(theta) along the renormalised ``theta
+    + beta u_i`` tells the sign. A line search follows: the step doubles up to 15 times while g
+    falls. Without a first success it is divided by 4, up to 15 times.
+
+    Args:
+        model: an ``nn.Module`` or a callable from (R, *S) to scores (R, K) or labels (R,).
+            Normalisation lives inside.
+        x: (N, *S) floats of any shape inside the box.
+        y: (N,) true classes. None takes the model's own answer to the clean check.
+        num_starts: Gaussian directions, each asked once at its own length, in widths of the box.
+            One that succeeds and beats the best is bisected. Default: 100.
+        num_directions: k, queries for one gradient. Default: 200.
+        step_size: alpha, the first step of the line search, without a unit. Later line searches
+            begin where the one before ended. Below 1e-6 it becomes 1, and beta a tenth. Default:
+            0.2.
+        beta: length of a difference, without a unit. The bisections of a line search end at a width
+            of beta/500, in widths of the box. Default: 0.001.
+        targeted: not supported. True raises ValueError. Default: False.
+        targets: not supported either. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        max_queries: most forward rows charged to a sample, the clean check included. A bisection
+            that the budget cuts keeps its last verified end. Default: 10,000.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns: ``"logits"``, ``"probabilities"`` or ``"labels"``. Only
+            labels are used. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, whose squeezed copies of a row are queries too. Default: None.
+        eps: radius of the ball in the units of x (8/255, never 8). None counts any adversarial as
+            success. Default: 8/255.
+        norm: of the ball, ``"linf"``. Default: linf.
+        stop_on_success: a sample ends at its first verified radius inside the ball. False goes on
+            to the smallest radius, as the average decision boundary distance (ADBD) asks.
+            Default: True.
+
+    Returns:
+        An ``AttackResult``. ``x_nearest`` and ``nearest_distance`` hold the nearest verified
+        adversarial, inside eps or not. A query is one row through the model: clean check, random
+        direction, sign, every step of a local search or bisection. Without an adversarial among
+        the random directions a sample ends there, and its ``nearest_distance`` is inf.
+
+    Raises:
+        ValueError: for arguments that make no sense, targets, x outside the box, NaN in x or in the
+            clean outputs, or labels beyond the model's width.
+        TypeError: if x is not a floating point tensor.
+
+    Differences from the paper:
+        This is the L-inf form, which the paper does not print. Directions and random directions
+        have L-inf length 1, and points are clipped to the box, as in the authors' program. As there
+        the estimate is a mean and not a sum. A search also ends where rounding leaves no midpoint.
+        The authors test the goal after each iteration. Here a verified radius inside the ball ends
+        the sample at once. All lengths scale with the width of the box.
+
+    References:
+        Cheng, Singh, Chen, Chen, Liu, Hsieh, "Sign-OPT: a query-efficient hard-label adversarial
+        attack", ICLR 2020.
     """
 
 def square(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from art_ext.core.attacks._rays_blocks import Blocks
 from art_ext.core.attacks._rays_trace import DistanceTrace
+from art_ext.core.attacks.engine.label_search import ActiveRows
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import keep
 from art_ext.core.inspection import REJECTED, Inspector
@@ -22,13 +23,12 @@ from art_ext.core.samples import reaches_goal
 
 
 @dataclass(eq=False)
-class RayState:
+class RayState(ActiveRows):
     """The search of the B active rows, each at its own place of Algorithms 4 to 6.
 
     Between two bisections a sample is at its fast checks. Both ends are then the radius to check.
 
     Attributes:
-        sample: (B,) position in x.
         goal: (B,) class to leave or to reach.
         x: (B, D) clean input.
         signs: (B, D) the best direction s so far, 0 on masked coordinates.
@@ -39,7 +39,6 @@ class RayState:
         high: (B,) its verified adversarial end.
     """
 
-    sample: Tensor
     goal: Tensor
     x: Tensor
     signs: Tensor
@@ -48,11 +47,6 @@ class RayState:
     bisecting: Tensor
     low: Tensor
     high: Tensor
-
-    def overwrite(self, rows: Tensor, other: RayState) -> None:
-        """Put other samples into the places of finished ones."""
-        for name, value in vars(self).items():
-            value.index_copy_(0, rows, getattr(other, name))
 
 
 class Rays:

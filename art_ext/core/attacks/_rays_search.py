@@ -1,4 +1,4 @@
-"""The search of RayS over many samples: which are active, and the nearest adversarial of each."""
+"""The search of RayS over many samples."""
 
 from __future__ import annotations
 
@@ -10,22 +10,19 @@ from torch import Tensor
 from art_ext.core.attacks._rays_blocks import Blocks
 from art_ext.core.attacks._rays_rounds import Rays, RayState, Rounds
 from art_ext.core.attacks._rays_trace import DistanceTrace
-from art_ext.core.attacks.engine.nearest import NearestAdversarials
+from art_ext.core.attacks.engine.label_search import LabelSearch
 from art_ext.core.attacks.engine.problem import Problem
-from art_ext.core.attacks.engine.state import keep
-from art_ext.core.geometry import distances, within_ball
-from art_ext.core.result import AttackResult, Callback, Progress, build_result
+from art_ext.core.geometry import distances
+from art_ext.core.result import Callback
 
 
-class Search:
-    """Algorithms 4 to 6 over N samples, ``batch_size`` of them active at a time.
-
-    Everything runs side by side: each active row makes its own next query in each model call.
+class Search(LabelSearch[RayState]):
+    """Algorithms 4 to 6 over N samples.
 
     Args:
         problem: the samples.
         start, free: as for ``Rays``.
-        tol, stop_on_success, hierarchical, callback, trace_at: as in ``rays``.
+        tol, stop_on_success, hierarchical, speculate, callback, trace_at: as in ``rays``.
     """
 
     def __init__(
@@ -37,62 +34,67 @@ class Search:
         tol: float,
         stop_on_success: bool,
         hierarchical: bool,
+        speculate: bool,
         callback: Callback | None,
         trace_at: Sequence[int] | None = None,
     ) -> None:
-        self.problem = problem
-        self.oracle = problem.oracle
-        self.stop_on_success = stop_on_success
-        self.callback = callback
+        super().__init__(problem, stop_on_success=stop_on_success, callback=callback)
+        self.speculate = speculate
         x = problem.x
         flips = int(self.oracle.max_queries or 0) + 2
         self.blocks = Blocks(x.shape[1], free, hierarchical, flips, x.device)
         self.rays = Rays(problem, start, free, self.blocks)
-        self.found = NearestAdversarials(problem)
-        self.trace = None if trace_at is None else DistanceTrace(trace_at, self.found)
-        self.query = Rounds(self.oracle, self.rays, problem.goal.targeted, tol, self.trace)
-        self.already = torch.zeros_like(problem.index, dtype=torch.bool)
-        self.idle = self.already
-        self.active: RayState | None = None
-        self.rounds = 0
+        self.marks = None if trace_at is None else DistanceTrace(trace_at, self.found)
+        self.query = Rounds(self.oracle, self.rays, problem.goal.targeted, tol, self.marks)
         self.last_flip = 1
-        self.affordable = 0  # queries that every active row can certainly make
 
-    def run(self, speculate: bool) -> None:
-        """Query until every sample is a success or has spent its budget. Freed places take the
-        next samples.
-        """
-        self.already = self.problem.check_clean()
-        # already adversarial, or no coordinate to change
-        self.idle = self.already | (self.blocks.count == 0)
-        self.found.enter_clean(self.already)
+    def begin(self, index: Tensor) -> RayState:
+        """Return the state of the samples (B,) at the beginning of their search."""
+        return self.rays.begin(index)
+
+    def fixed(self) -> Tensor:
+        """(N or 1,) bool, samples without a coordinate that may change."""
+        return self.blocks.count == 0
+
+    def open(self) -> None:
+        """Check the starting points, if there are any."""
         self._mark(self.problem.index)
         if self.rays.start is not None:
             self._check_start(self.rays.start)
-        self._report(self.problem.index)
-        waiting = self._unfinished()
+
+    def advance(self, state: RayState) -> Tensor | None:
+        """Make the next query of each row, or with speculation its next ones."""
         capacity = self.oracle.batch_size
-        state, waiting = self.rays.begin(waiting[:capacity]), waiting[capacity:]
-        while active := len(state.sample):
-            self.active = state
-            width = max(1, capacity // active) if speculate else 1
-            self.last_flip += width
-            self.blocks.prepare(self.last_flip)
-            ended = self.query.query(state) if width == 1 else self.query.query_ahead(state, width)
-            self.rounds += 1
-            spent = self._spent(state.sample, width)
-            # here, and in the oracle's check of the budget, a round waits for the device
-            rows = (ended if spent is None else ended | spent).nonzero().flatten()
-            finished = self._end_directions(state, rows, spent) if len(rows) else None
-            if self.trace is not None and self.trace.is_due(state.sample, width):
-                self.trace.enter(state.sample, self._distances(state))
-            self._report(state.sample)
-            if finished is not None and len(finished):
-                state, waiting = self._refill(state, finished, waiting)
+        width = max(1, capacity // len(state.sample)) if self.speculate else 1
+        self.last_flip += width
+        self.blocks.prepare(self.last_flip)
+        ended = self.query.query(state) if width == 1 else self.query.query_ahead(state, width)
+        spent = self.spent(state.sample, width)
+        # here, and in the oracle's check of the budget, a round waits for the device
+        rows = (ended if spent is None else ended | spent).nonzero().flatten()
+        finished = self._end_directions(state, rows, spent) if len(rows) else None
+        if self.marks is not None and self.marks.is_due(state.sample, width):
+            self.marks.enter(state.sample, self._distances(state))
+        return finished
+
+    def settle(self, state: RayState) -> None:
+        """Accept the adversarial ends of bisections that go on."""
+        every = torch.arange(len(state.sample), device=state.sample.device)
+        self._end_directions(state, every, None)
+
+    def refill(self, state: RayState, finished: Tensor, waiting: Tensor) -> tuple[RayState, Tensor]:
+        """Put waiting samples into the places of finished ones, and tell the trace."""
+        if self.marks is not None:
+            self.marks.begin()
+        return super().refill(state, finished, waiting)
+
+    def trace(self, finished: Tensor) -> dict[str, Tensor] | None:
+        """Return the distances at the marks."""
+        return None if self.marks is None else {"distance": self.marks.whole(finished)}
 
     def _check_start(self, start: Tensor) -> None:
         """One query for each starting point. Successes are the first verified adversarials."""
-        index = self._unfinished()
+        index = self.unfinished()
         rows = start[index]
         labels = self.oracle.labels(self.problem.shaped(rows), index)
         self.found.enter(
@@ -102,8 +104,8 @@ class Search:
 
     def _mark(self, index: Tensor) -> None:
         """Enter samples (M,) in the trace, if there is one."""
-        if self.trace is not None:
-            self.trace.enter(index, self.found.distance[index])
+        if self.marks is not None:
+            self.marks.enter(index, self.found.distance[index])
 
     def _distances(self, state: RayState) -> Tensor:
         """(B,) distances of the nearest adversarials, with the ends of bisections that go on."""
@@ -111,24 +113,6 @@ class Search:
         x, better, _, _, points = self._ends(state, every)
         ends = distances(points, x, self.problem.norm).masked_fill_(~better, torch.inf)
         return torch.minimum(ends, self.found.distance.index_select(0, state.sample))
-
-    def _finished(self, index: Tensor) -> Tensor:
-        """(M,) bool: nothing to search, no budget left or, with stop_on_success, a success."""
-        over = (self.oracle.ledger.remaining(index) <= 0) | self.idle[index]
-        return over | (self.found.first[index] >= 0) if self.stop_on_success else over
-
-    def _unfinished(self) -> Tensor:
-        """(M,) samples that need a search."""
-        return (~self._finished(self.problem.index)).nonzero().flatten()
-
-    def _spent(self, sample: Tensor, width: int) -> Tensor | None:
-        """(B,) bool, True where the budget is spent. None if it surely is nowhere."""
-        self.affordable -= width
-        if self.affordable > 0:
-            return None
-        remaining = self.oracle.ledger.remaining(sample)
-        self.affordable = int(remaining.min())
-        return remaining <= 0
 
     def _end_directions(self, state: RayState, rows: Tensor, spent: Tensor | None) -> Tensor | None:
         """Accept the directions whose bisection ended, or was cut by the budget, at a smaller
@@ -169,71 +153,3 @@ class Search:
         direction = self.rays.directions(sample, signs, flip)
         radius = torch.where(better, high, radius)
         return x, better, direction, radius, self.rays.points(x, sample, direction, radius)
-
-    def _refill(
-        self, state: RayState, finished: Tensor, waiting: Tensor
-    ) -> tuple[RayState, Tensor]:
-        """Put waiting samples into the places of finished ones. Without any left the batch
-        shrinks.
-        """
-        taken, waiting = waiting[: len(finished)], waiting[len(finished) :]
-        if len(taken):
-            state.overwrite(finished[: len(taken)], self.rays.begin(taken))
-            if self.trace is not None:
-                self.trace.begin()
-        if len(finished) > len(taken):
-            active = torch.ones_like(state.bisecting)
-            active[finished[len(taken) :]] = False
-            state = keep(state, active.nonzero().flatten())
-        return state, waiting
-
-    def _report(self, index: Tensor) -> None:
-        if self.callback is not None:
-            self.callback(
-                Progress(
-                    step=self.rounds,
-                    index=index,
-                    distance=self.found.distance[index].to(torch.float32),
-                    queries=self.oracle.queries[index],
-                    finished=self._finished(index),
-                    success=self.found.first[index] >= 0,
-                )
-            )
-
-    def interim(self, device: torch.device) -> tuple[AttackResult, Tensor]:
-        """Return the outcome so far, with the adversarial ends of bisections that go on.
-
-        Returns:
-            The result, and (N,) bool, the samples that are done.
-        """
-        finished = self._finished(self.problem.index)
-        if self.active is not None:
-            every = torch.arange(len(self.active.sample), device=self.active.sample.device)
-            self._end_directions(self.active, every, None)
-        return self._result(device, finished), finished.to(device)
-
-    def result(self, device: torch.device) -> AttackResult:
-        """Return the outcome in the caller's terms, on the caller's device."""
-        return self._result(device, torch.ones_like(self.already))
-
-    def _result(self, device: torch.device, finished: Tensor) -> AttackResult:
-        found = self.found
-        problem = self.problem
-        success = within_ball(found.distance, problem.eps)
-        x_adv = torch.where(success.unsqueeze(1), found.nearest, problem.x)
-        return build_result(
-            self.oracle,
-            problem.shaped(problem.x),
-            x_adv,
-            success,
-            already=self.already,
-            first=found.first,
-            norm=problem.norm,
-            eps=problem.eps,
-            seed=problem.seed,
-            home=device,
-            stop_on_success=self.stop_on_success,
-            x_nearest=found.nearest,
-            nearest_distance=found.distance,
-            trace=None if self.trace is None else {"distance": self.trace.whole(finished)},
-        )

@@ -167,12 +167,13 @@ def rays(
         tol=tol,
         stop_on_success=stop_on_success,
         hierarchical=hierarchical,
+        speculate=_speculates(speculate, model, problem.oracle.device),
         callback=callback,
         trace_at=trace_at,
     )
     state_plan(PlannedRows(max_queries))
     with interruptible(problem.oracle, lambda: search.interim(x.device)):
-        search.run(_speculates(speculate, model, problem.oracle.device))
+        search.run()
     return search.result(x.device)
 
 

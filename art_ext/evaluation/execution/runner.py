@@ -74,6 +74,7 @@ from art_ext.evaluation.panel.panels import (
     check_member_names,
     own_budgets,
     resolve_panel,
+    skipped,
 )
 from art_ext.evaluation.panel.resources import AnyGenerator, note_unused, resources_of, source_of
 from art_ext.evaluation.panel.user_attacks import name_of
@@ -395,7 +396,7 @@ def evaluate(
         run["identity"] |= {**fitting.identity, **digests(planned)}
     if left_out := declared.left_out(adaptive):
         run["left_out"] = left_out
-    own = own_budgets(panel, attack_args, max_queries)
+    own = [*own_budgets(panel, attack_args, max_queries), *skipped(panel, settings.norm)]
     for note in (*own, *_repeated(eps), *unused_speed(panel_attacks, settings)):
         (watcher or Watcher()).note(note)
     folder = RunFolder(out, run)

@@ -12,6 +12,7 @@
     attack = "frank_wolfe"
     arguments = { loss = "margin", step_fraction = "1/2" }
     norms = ["linf", "l2"]      # in which it runs. Default: all
+    optional = true             # skipped if its toolkit is not installed. Default: false
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 from art_ext.configuration.parsing import read_toml, read_value
 from art_ext.configuration.places import Keys, place_of, placed
 from art_ext.core.attacks import registry
-from art_ext.core.checks import check_choice, check_count, nearest, same_name
+from art_ext.core.checks import check_choice, check_count, check_flag, nearest, same_name
 from art_ext.core.geometry import NORMS
 from art_ext.evaluation.analysis.blocks import WORST_CASE
 from art_ext.evaluation.panel.attack import Attack
@@ -47,6 +48,7 @@ class Member:
         why: reason why it is there, in a few words. Those of built-in panels stand in the
             documentation.
         norms: the norms in which it runs. In others the panel goes on without it.
+        optional: True if the panel goes on without it where its toolkit is not installed.
     """
 
     attack: str
@@ -54,12 +56,25 @@ class Member:
     name: str = ""
     why: str = field(default="", compare=False)
     norms: tuple[str, ...] = NORMS
+    optional: bool = False
 
     def __post_init__(self) -> None:
         if not self.norms:
             raise ValueError(f"norms of {self.label} must hold at least one norm, got none")
         for norm in self.norms:
             check_choice("norms", norm, NORMS)
+        check_flag("optional", self.optional)
+
+    @property
+    def missing(self) -> str:
+        """Reason why it is skipped. Empty unless it is optional and its toolkit is missing."""
+        if not self.optional:
+            return ""
+        try:
+            find_attack(self.attack, {})
+        except ImportError as error:
+            return str(error)
+        return ""
 
     @property
     def label(self) -> str:
@@ -132,7 +147,11 @@ class Panel:
                 take, or a norm in which no member runs.
             ImportError: if the toolkit of an external attack is missing.
         """
-        members = [member for member in self.members if norm is None or norm in member.norms]
+        members = [
+            member
+            for member in self.members
+            if (norm is None or norm in member.norms) and not member.missing
+        ]
         if not members:
             raise ValueError(f"panel {self.name} has no attack that runs in norm {norm!r}")
         more = assign_arguments(
@@ -336,6 +355,26 @@ _BUILT_IN = (
         ),
         version="2026.11",
     ),
+    # the attacks on labels side by side, each on all samples
+    Panel(
+        "hard-label",
+        "independent",
+        (
+            Member("rays", why="searches sign vectors, without a random number"),
+            Member(
+                "sign_opt",
+                why="descends the distance to the boundary over all directions",
+                norms=_SMOOTH[:1],
+            ),
+            Member(
+                "foolbox:HopSkipJumpAttack",
+                why="estimates the boundary's normal. From another toolkit",
+                norms=_SMOOTH,
+                optional=True,
+            ),
+        ),
+        version="2026.12",
+    ),
     # for models whose answers are random: two losses of an ascent on their average
     Panel(
         "rand",
@@ -407,6 +446,23 @@ def own_budgets(
     ]
 
 
+def skipped(panel: str | os.PathLike[str] | Panel | None, norm: str) -> list[str]:
+    """Return a line on each attack of a panel that is skipped, because its toolkit is missing.
+
+    Args:
+        panel: as of ``evaluate``.
+        norm: of the run. Members that do not run in it have no line.
+    """
+    if panel is None:
+        return []
+    found = resolve_panel(panel)
+    return [
+        f"panel {found.name} goes on without {member.label}: {member.missing}"
+        for member in found.members
+        if norm in member.norms and member.missing
+    ]
+
+
 def find_panel(name: str | os.PathLike[str]) -> Panel:
     """Return the built-in panel of that name, in any case, or the one that a TOML file declares.
 
@@ -475,7 +531,7 @@ def _declared(path: Path) -> Panel:
     members: list[Member] = []
     for number, entry in enumerate(entries):
         own: Keys = ("attack", number)
-        _known(path, entry, ("name", "attack", "arguments", "norms"), own)
+        _known(path, entry, ("name", "attack", "arguments", "norms", "optional"), own)
         for key in ("attack", *(key for key in ("name",) if key in entry)):
             if not isinstance(entry.get(key), str):
                 raise ValueError(
@@ -497,7 +553,13 @@ def _declared(path: Path) -> Panel:
         given = {key: read_value(one) for key, one in arguments.items()}
         with placed(path, own):
             members.append(
-                Member(entry["attack"], given, entry.get("name", ""), norms=tuple(norms))
+                Member(
+                    entry["attack"],
+                    given,
+                    entry.get("name", ""),
+                    norms=tuple(norms),
+                    optional=entry.get("optional", False),
+                )
             )
             _check_members(members)
     with placed(path):
