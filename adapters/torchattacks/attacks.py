@@ -812,7 +812,7 @@ class OPT(FunctionAttack):
         norm (str): 'Linf': how eps and the distances of last_result are measured. (Default: 'Linf')
         eps (float): radius within which an adversarial counts as success. None counts any.
             (Default: 8/255)
-        num_starts (int): Gaussian directions, each asked once at its own length, in widths of the
+        num_starts (int): Gaussian directions, each queried once at its own length, in widths of the
             box. One that succeeds and beats the best is bisected. (Default: 10)
         num_directions (int): q, distances for one gradient. (Default: 5)
         lr (float): alpha, the first step of the line search, without a unit. Later line searches
@@ -1096,7 +1096,7 @@ class SignOPT(FunctionAttack):
         norm (str): 'Linf': how eps and the distances of last_result are measured. (Default: 'Linf')
         eps (float): radius within which an adversarial counts as success. None counts any.
             (Default: 8/255)
-        num_starts (int): Gaussian directions, each asked once at its own length, in widths of the
+        num_starts (int): Gaussian directions, each queried once at its own length, in widths of the
             box. One that succeeds and beats the best is bisected. (Default: 100)
         num_directions (int): k, queries for one gradient. (Default: 200)
         lr (float): alpha, the first step of the line search, without a unit. Later line searches

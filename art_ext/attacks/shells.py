@@ -1723,7 +1723,7 @@ class OPT(FunctionAttack):
             norm: np.inf or "inf": how ``eps`` and the distances of ``last_result`` are measured.
             eps: radius within which an adversarial counts as success, in the units of x. None
                 counts any.
-            num_starts: Gaussian directions, each asked once at its own length, in widths of the
+            num_starts: Gaussian directions, each queried once at its own length, in widths of the
                 box. One that succeeds and beats the best is bisected. Default: 10.
             num_directions: q, distances for one gradient. Default: 5.
             learning_rate: alpha, the first step of the line search, without a unit. Later line
@@ -2229,7 +2229,7 @@ class SignOPT(FunctionAttack):
             norm: np.inf or "inf": how ``eps`` and the distances of ``last_result`` are measured.
             eps: radius within which an adversarial counts as success, in the units of x. None
                 counts any.
-            num_starts: Gaussian directions, each asked once at its own length, in widths of the
+            num_starts: Gaussian directions, each queried once at its own length, in widths of the
                 box. One that succeeds and beats the best is bisected. Default: 100.
             num_directions: k, queries for one gradient. Default: 200.
             learning_rate: alpha, the first step of the line search, without a unit. Later line

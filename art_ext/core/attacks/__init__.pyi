@@ -1981,7 +1981,6 @@ def opt(
     num_directions: int = 5,
     step_size: float = 0.2,
     beta: float = 0.01,
-    targeted: bool = False,
     targets: Tensor | None = None,
     mask: Tensor | None = None,
     max_queries: int = 10_000,
@@ -2016,7 +2015,7 @@ def opt(
             Normalisation lives inside.
         x: (N, *S) floats of any shape inside the box.
         y: (N,) true classes. None takes the model's own answer to the clean check.
-        num_starts: Gaussian directions, each asked once at its own length, in widths of the box.
+        num_starts: Gaussian directions, each queried once at its own length, in widths of the box.
             One that succeeds and beats the best is bisected. Default: 10.
         num_directions: q, distances for one gradient. Default: 5.
         step_size: alpha, the first step of the line search, without a unit. Later line searches
@@ -2024,8 +2023,7 @@ def opt(
             0.2.
         beta: length of a difference, without a unit. Local searches end at a width of beta/500, in
             widths of the box. Default: 0.01.
-        targeted: not supported. True raises ValueError. Default: False.
-        targets: not supported either. Default: None.
+        targets: not supported. A value raises ValueError. Default: None.
         mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
             None, all may change.
         max_queries: most forward rows charged to a sample, the clean check included. A bisection
@@ -2066,12 +2064,12 @@ def opt(
         TypeError: if x is not a floating point tensor.
 
     Differences from the paper:
-        This is the L-inf form, which the paper does not print. Directions and random directions
-        have L-inf length 1, and points are clipped to the box, as in the authors' program. A sample
-        direction without a boundary within 20 widths of the box counts as no difference. In the
-        authors' program it makes the estimate infinite. The authors test the goal at the end. Here
-        a verified radius inside the ball ends the sample at once. All lengths scale with the width
-        of the box.
+        This is the L-inf form, which the paper does not print. As in the reference implementation,
+        directions have L-inf length 1, and points are clipped to the box. A sample direction
+        without a boundary within 20 widths of the box counts as no difference. In the reference
+        implementation it makes the estimate infinite. The authors test the goal at the end. Here a
+        verified radius inside the ball ends the sample at once. All lengths scale with the width of
+        the box.
 
     References:
         Cheng, Le, Chen, Yi, Zhang, Hsieh, "Query-efficient hard-label black-box attack: an
@@ -2497,7 +2495,6 @@ def sign_opt(
     num_directions: int = 200,
     step_size: float = 0.2,
     beta: float = 0.001,
-    targeted: bool = False,
     targets: Tensor | None = None,
     mask: Tensor | None = None,
     max_queries: int = 10_000,
@@ -2531,7 +2528,7 @@ def sign_opt(
             Normalisation lives inside.
         x: (N, *S) floats of any shape inside the box.
         y: (N,) true classes. None takes the model's own answer to the clean check.
-        num_starts: Gaussian directions, each asked once at its own length, in widths of the box.
+        num_starts: Gaussian directions, each queried once at its own length, in widths of the box.
             One that succeeds and beats the best is bisected. Default: 100.
         num_directions: k, queries for one gradient. Default: 200.
         step_size: alpha, the first step of the line search, without a unit. Later line searches
@@ -2539,8 +2536,7 @@ def sign_opt(
             0.2.
         beta: length of a difference, without a unit. The bisections of a line search end at a width
             of beta/500, in widths of the box. Default: 0.001.
-        targeted: not supported. True raises ValueError. Default: False.
-        targets: not supported either. Default: None.
+        targets: not supported. A value raises ValueError. Default: None.
         mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
             None, all may change.
         max_queries: most forward rows charged to a sample, the clean check included. A bisection
@@ -2581,11 +2577,11 @@ def sign_opt(
         TypeError: if x is not a floating point tensor.
 
     Differences from the paper:
-        This is the L-inf form, which the paper does not print. Directions and random directions
-        have L-inf length 1, and points are clipped to the box, as in the authors' program. As there
-        the estimate is a mean and not a sum. A search also ends where rounding leaves no midpoint.
-        The authors test the goal after each iteration. Here a verified radius inside the ball ends
-        the sample at once. All lengths scale with the width of the box.
+        This is the L-inf form, which the paper does not print. As in the reference implementation,
+        directions have L-inf length 1, points are clipped to the box, and the estimate is a mean
+        and not a sum. A search also ends where rounding leaves no midpoint. The authors test the
+        goal after each iteration. Here a verified radius inside the ball ends the sample at once.
+        All lengths scale with the width of the box.
 
     References:
         Cheng, Singh, Chen, Chen, Liu, Hsieh, "Sign-OPT: a query-efficient hard-label adversarial
