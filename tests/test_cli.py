@@ -459,7 +459,7 @@ class TestEvaluate:
         [
             (["--eps", "eight"], "eps must hold numbers"),
             (["--eps", "8"], "eps must not exceed the box width 1"),
-            (["--attack", "pdg"], "attack must be one of rays"),
+            (["--attack", "pdg"], "attack must be one of opt, rays"),
             (["--attack", "cleverhans:PGD"], "an external attack must be given as"),
             (["--attack-args", "rays.depth=3"], "rays takes max_queries, tol, "),
             (["--attack-args", "rays.tol=-1"], "tol must be > 0"),

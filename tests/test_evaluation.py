@@ -429,7 +429,7 @@ class TestRefusals:
             ({"norm": "l0"}, "norm must be one of"),
             (
                 {"attacks": ("pdg",)},
-                "attack must be one of rays, .*, autoattack, torchattacks:CLASS, .*got 'pdg'",
+                "attack must be one of opt, rays, .*, autoattack, torchattacks:CLASS, .*got 'pdg'",
             ),
             ({"attacks": ("rays", "rays")}, "differ in their names"),
             (

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from art_ext.core.attacks._directions import (
+from art_ext.core.attacks.engine.direction_search import (
     NO_TARGETS,
     UNUSED,
     DirectionOptions,

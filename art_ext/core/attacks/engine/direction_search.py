@@ -312,6 +312,7 @@ class DirectionSearch(LabelSearch[DirectionState]):
         self._schedule(part, better, is_line, sampled)
         self._point(part)
         state.overwrite(rows, part)
+        self.idle.index_copy_(0, part.sample, self.idle[part.sample] | part.stopped)
         over = part.stopped if spent is None else part.stopped | spent.index_select(0, rows)
         if self.stop_on_success:
             over = over | (self.found.first.index_select(0, part.sample) >= 0)
