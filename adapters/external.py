@@ -161,9 +161,7 @@ class Verdict:
         already, success: (N,) bool, the samples already adversarial, and the successes by now.
     """
 
-    def __init__(
-        self, name: str, problem: Problem, callback: Callback, last: bool = False
-    ) -> None:
+    def __init__(self, name: str, problem: Problem, callback: Callback, last: bool = False) -> None:
         self.name = name
         self.last = last
         self.problem = problem
