@@ -16,6 +16,7 @@ from art_ext import trainers as trainers
 from art_ext import training as training
 from art_ext.core.attacks import ai_fgsm as ai_fgsm
 from art_ext.core.attacks import auto_pgd as auto_pgd
+from art_ext.core.attacks import bandits as bandits
 from art_ext.core.attacks import cw as cw
 from art_ext.core.attacks import ead as ead
 from art_ext.core.attacks import fgsm as fgsm
@@ -33,6 +34,7 @@ from art_ext.core.attacks import pgd as pgd
 from art_ext.core.attacks import rays as rays
 from art_ext.core.attacks import sign_gradient as sign_gradient
 from art_ext.core.attacks import sign_opt as sign_opt
+from art_ext.core.attacks import signhunter as signhunter
 from art_ext.core.attacks import square as square
 from art_ext.core.attacks import zoo as zoo
 from art_ext.core.metrics import adbd as adbd
@@ -47,6 +49,7 @@ __all__ = [
     "adbd",
     "ai_fgsm",
     "auto_pgd",
+    "bandits",
     "cw",
     "ead",
     "evaluate",
@@ -67,6 +70,7 @@ __all__ = [
     "rays",
     "sign_gradient",
     "sign_opt",
+    "signhunter",
     "square",
     "train",
     "zoo",

@@ -16,9 +16,11 @@ from art_ext.adapters.torchattacks.attacks import MPGD as MPGD
 from art_ext.adapters.torchattacks.attacks import NES as NES
 from art_ext.adapters.torchattacks.attacks import OPT as OPT
 from art_ext.adapters.torchattacks.attacks import ZOO as ZOO
+from art_ext.adapters.torchattacks.attacks import Bandits as Bandits
 from art_ext.adapters.torchattacks.attacks import FWBlack as FWBlack
 from art_ext.adapters.torchattacks.attacks import RayS as RayS
 from art_ext.adapters.torchattacks.attacks import SignGradient as SignGradient
+from art_ext.adapters.torchattacks.attacks import SignHunter as SignHunter
 from art_ext.adapters.torchattacks.attacks import SignOPT as SignOPT
 
 __all__: list[str]

@@ -24,9 +24,11 @@ __all__ = [
     "NES",
     "OPT",
     "ZOO",
+    "Bandits",
     "FWBlack",
     "RayS",
     "SignGradient",
+    "SignHunter",
     "SignOPT",
 ]
 
@@ -136,6 +138,100 @@ class AIFGSM(FunctionAttack):
             probe=probe,
             n_restarts=n_restarts,
             keep_samples=keep_samples,
+        )
+
+
+class Bandits(FunctionAttack):
+    r"""Bandits. Takes projected steps along a gradient prior that it learns from pairs of scores.
+
+    Distance measure: Linf or L2. See ``art_ext.core.attacks.bandits`` for the method.
+
+    Arguments:
+        model (nn.Module): model to attack.
+        norm (str): 'Linf' or 'L2'. (Default: 'Linf')
+        eps (float): radius of the ball, in [0, 1] image units. (Default: 8/255)
+        preset (str): of the next five arguments. 'imagenet': those of the authors. 'mnist': those
+            of the authors of SignHunter, for L-inf. (Default: 'imagenet')
+        alpha (float): alpha, in the units of x. None: the preset's. (Default: None)
+        delta (float): length of a probe, in the units of x. None: the preset's. (Default: None)
+        prior_step_size (float): h, of the prior. None: the preset's. (Default: None)
+        exploration (float): c, the factor of the random direction. None: the preset's.
+            (Default: None)
+        tile (int): cells along each axis, at most the shorter side. None: the preset's, and a cell
+            for each feature where x is no image, or not larger than this. (Default: None)
+        clip_probes (bool): True clips the probes to the box, for a model that takes nothing else.
+            (Default: False)
+        loss (str or function): ascended by the attack: 'ce', 'margin', 'probability_margin', 'dlr',
+            'mean-logits', or a callable from the model's outputs (r, K) and the positions (r,) of
+            their samples in x to (r,) numbers, such as the inner product with a target's embedding.
+            A callable is ascended as it is, targeted or not. The probability margin is max_{j != y}
+            p_j - p_y of the softmax. 'dlr' is the margin over the difference of the largest and
+            third largest score, and with fewer than four classes the margin. 'mean-logits' is the
+            margin of the mean logits of the members of a JointEnsemble inside the model.
+            (Default: 'ce')
+        stop_on_success (bool): True stops a sample at its first success. (Default: True)
+        on_failure (str): what comes back without a success: the 'last' iterate, or the 'input'.
+            (Default: 'last')
+        max_queries (int): most forward rows per sample. An iteration that does not fit into the
+            rest is not begun. (Default: 10000)
+        batch_size (int): most rows in one model call. It never changes a decision. (Default: 256)
+        seed (int): of the random streams. None draws one and records it in the result.
+            (Default: None)
+        probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
+            on chance or on the batch, and log a warning if they do. False skips the test.
+            (Default: True)
+
+    Shape:
+        - images: :math:`(N, C, H, W)` in [0, 1] (any shape without ``set_normalization_used``).
+        - labels: :math:`(N)` class indices. None takes the model's own predictions.
+        - output: :math:`(N, C, H, W)`.
+
+    Examples::
+        >>> attack = torchattacks.Bandits(model)
+        >>> adv_images = attack(images, labels)
+    """
+
+    _function = staticmethod(core.bandits)
+    _core_names: ClassVar[dict[str, str]] = {"alpha": "step_size"}
+
+    def __init__(
+        self,
+        model: nn.Module,
+        norm: str = "Linf",
+        eps: float = 8 / 255,
+        preset: str = "imagenet",
+        alpha: float | None = None,
+        delta: float | None = None,
+        prior_step_size: float | None = None,
+        exploration: float | None = None,
+        tile: int | None = None,
+        clip_probes: bool = False,
+        loss: str | Loss = "ce",
+        stop_on_success: bool = True,
+        on_failure: str = "last",
+        max_queries: int = 10_000,
+        batch_size: int = 256,
+        seed: int | None = None,
+        probe: bool = True,
+    ) -> None:
+        super().__init__(
+            model,
+            norm=norm,
+            eps=eps,
+            preset=preset,
+            alpha=alpha,
+            delta=delta,
+            prior_step_size=prior_step_size,
+            exploration=exploration,
+            tile=tile,
+            clip_probes=clip_probes,
+            loss=loss,
+            stop_on_success=stop_on_success,
+            on_failure=on_failure,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            probe=probe,
         )
 
 
@@ -1161,6 +1257,75 @@ class SignOPT(FunctionAttack):
         )
 
 
+class SignHunter(FunctionAttack):
+    r"""SignHunter. Flips blocks of signs of a perturbation, and keeps what does not lower the loss.
+
+    Distance measure: Linf or L2. See ``art_ext.core.attacks.signhunter`` for the method.
+
+    Arguments:
+        model (nn.Module): model to attack.
+        norm (str): 'Linf' or 'L2'. (Default: 'Linf')
+        eps (float): radius of the ball, in [0, 1] image units. (Default: 8/255)
+        loss (str or function): ascended by the attack: 'ce', 'margin', 'probability_margin', 'dlr',
+            'mean-logits', or a callable from the model's outputs (r, K) and the positions (r,) of
+            their samples in x to (r,) numbers, such as the inner product with a target's embedding.
+            A callable is ascended as it is, targeted or not. The probability margin is max_{j != y}
+            p_j - p_y of the softmax. 'dlr' is the margin over the difference of the largest and
+            third largest score, and with fewer than four classes the margin. 'mean-logits' is the
+            margin of the mean logits of the members of a JointEnsemble inside the model.
+            (Default: 'ce')
+        stop_on_success (bool): True stops a sample at its first success. Otherwise the point of
+            highest loss is reported if it is a success, and else the last candidate that was one.
+            (Default: True)
+        on_failure (str): what comes back without a success: the 'last' iterate, or the 'input'.
+            (Default: 'last')
+        max_queries (int): most forward rows per sample. (Default: 10000)
+        batch_size (int): most rows in one model call. It never changes a decision. (Default: 256)
+        seed (int): of the random streams. None draws one and records it in the result.
+            (Default: None)
+        probe (bool): in the first call on a model, test with at most 24 rows if its answers depend
+            on chance or on the batch, and log a warning if they do. False skips the test.
+            (Default: True)
+
+    Shape:
+        - images: :math:`(N, C, H, W)` in [0, 1] (any shape without ``set_normalization_used``).
+        - labels: :math:`(N)` class indices. None takes the model's own predictions.
+        - output: :math:`(N, C, H, W)`.
+
+    Examples::
+        >>> attack = torchattacks.SignHunter(model)
+        >>> adv_images = attack(images, labels)
+    """
+
+    _function = staticmethod(core.signhunter)
+
+    def __init__(
+        self,
+        model: nn.Module,
+        norm: str = "Linf",
+        eps: float = 8 / 255,
+        loss: str | Loss = "ce",
+        stop_on_success: bool = True,
+        on_failure: str = "last",
+        max_queries: int = 10_000,
+        batch_size: int = 256,
+        seed: int | None = None,
+        probe: bool = True,
+    ) -> None:
+        super().__init__(
+            model,
+            norm=norm,
+            eps=eps,
+            loss=loss,
+            stop_on_success=stop_on_success,
+            on_failure=on_failure,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            probe=probe,
+        )
+
+
 class ZOO(FunctionAttack):
     r"""ZOO (Chen et al., 2017): the objective of C&W from logits alone, by difference quotients
     along coordinates.
@@ -1284,6 +1449,7 @@ class ZOO(FunctionAttack):
 
 ATTACKS: dict[str, type[FunctionAttack]] = {
     "AIFGSM": AIFGSM,
+    "Bandits": Bandits,
     "EAD": EAD,
     "FW": FW,
     "FWBlack": FWBlack,
@@ -1294,6 +1460,7 @@ ATTACKS: dict[str, type[FunctionAttack]] = {
     "OPT": OPT,
     "RayS": RayS,
     "SignGradient": SignGradient,
+    "SignHunter": SignHunter,
     "SignOPT": SignOPT,
     "ZOO": ZOO,
 }

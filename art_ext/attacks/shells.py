@@ -28,12 +28,14 @@ __all__ = [
     "OPT",
     "PGD",
     "AutoPGD",
+    "Bandits",
     "CarliniWagner",
     "ElasticNetPyTorch",
     "FrankWolfe",
     "FrankWolfeBlackBox",
     "RayS",
     "SignGradient",
+    "SignHunter",
     "SignOPT",
     "Square",
     "ZooPyTorch",
@@ -336,6 +338,135 @@ class AutoPGD(FunctionAttack):
             search_queries=search_queries,
             larger_balls=larger_balls,
             keep_samples=keep_samples,
+            targeted=targeted,
+            loss=loss,
+            outputs=outputs,
+            stop_on_success=stop_on_success,
+            on_failure=on_failure,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
+class Bandits(FunctionAttack):
+    """Bandits. Takes projected steps along a gradient prior that it learns from pairs of scores.
+
+    Works with every ART classifier that predicts scores, ``BlackBoxClassifier`` and scikit-learn's
+    included. ``art_ext.core.attacks.bandits`` says how it runs. The attack lives in the estimator's
+    ``clip_values``, before its preprocessing defences.
+
+    | Paper link: https://arxiv.org/abs/1807.07978
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "preset",
+        "eps_step",
+        "delta",
+        "prior_step_size",
+        "exploration",
+        "tile",
+        "clip_probes",
+        "targeted",
+        "loss",
+        "outputs",
+        "stop_on_success",
+        "on_failure",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _function = staticmethod(core.bandits)
+    _switches: ClassVar[tuple[str, ...]] = (
+        "clip_probes",
+        "targeted",
+        "stop_on_success",
+        "verbose",
+        "probe",
+    )
+    _core_names: ClassVar[dict[str, str]] = {"eps_step": "step_size"}
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float = 0.3,
+        preset: str = "imagenet",
+        eps_step: float | None = None,
+        delta: float | None = None,
+        prior_step_size: float | None = None,
+        exploration: float | None = None,
+        tile: int | None = None,
+        clip_probes: bool = False,
+        targeted: bool = False,
+        loss: str | Loss = "ce",
+        outputs: str = "logits",
+        stop_on_success: bool = True,
+        on_failure: str = "last",
+        max_queries: int = 10_000,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values``.
+            norm: np.inf, "inf" or 2.
+            eps: radius of the ball in the units of x.
+            preset: of the next five arguments. ``"imagenet"``: those of the authors. ``"mnist"``:
+                those of the authors of SignHunter, for L-inf. Default: imagenet.
+            eps_step: alpha, in the units of x. Default: None, the preset's.
+            delta: length of a probe, in the units of x. Default: None, the preset's.
+            prior_step_size: h, of the prior. Default: None, the preset's.
+            exploration: c, the factor of the random direction. Default: None, the preset's.
+            tile: cells along each axis, at most the shorter side. Default: None, the preset's, and
+                a cell for each feature where x is no image, or not larger than this.
+            clip_probes: True clips the probes to the box, for a model that takes nothing else.
+                Default: False.
+            targeted: reach y instead of leaving it.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``,
+                ``"dlr"``, ``"mean-logits"``, or a callable from the model's outputs (r, K) and the
+                positions (r,) of their samples in x to (r,) numbers, such as the inner product with
+                a target's embedding. A callable is ascended as it is, targeted or not. The
+                probability margin is ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the
+                margin over the difference of the largest and third largest score, and with fewer
+                than four classes the margin. ``"mean-logits"`` is the margin of the mean logits of
+                the members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            stop_on_success: True stops a sample at its first success. Default: True.
+            on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
+                attacks, or the ``"input"``.
+            max_queries: most forward rows per sample. An iteration that does not fit into the rest
+                is not begun. Default: 10,000.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            preset=preset,
+            eps_step=eps_step,
+            delta=delta,
+            prior_step_size=prior_step_size,
+            exploration=exploration,
+            tile=tile,
+            clip_probes=clip_probes,
             targeted=targeted,
             loss=loss,
             outputs=outputs,
@@ -2264,6 +2395,98 @@ class SignOPT(FunctionAttack):
             targeted=targeted,
             outputs=outputs,
             stop_on_success=stop_on_success,
+            max_queries=max_queries,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+            probe=probe,
+        )
+
+
+class SignHunter(FunctionAttack):
+    """SignHunter. Flips blocks of signs of a perturbation, and keeps what does not lower the loss.
+
+    Works with every ART classifier that predicts scores, ``BlackBoxClassifier`` and scikit-learn's
+    included. ``art_ext.core.attacks.signhunter`` says how it runs. The attack lives in the
+    estimator's ``clip_values``, before its preprocessing defences.
+
+    | Paper link: https://openreview.net/forum?id=SygW0TEFwH
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "norm",
+        "eps",
+        "targeted",
+        "loss",
+        "outputs",
+        "stop_on_success",
+        "on_failure",
+        "max_queries",
+        "batch_size",
+        "seed",
+        "verbose",
+        "probe",
+    ]
+    _function = staticmethod(core.signhunter)
+    _switches: ClassVar[tuple[str, ...]] = ("targeted", "stop_on_success", "verbose", "probe")
+
+    def __init__(
+        self,
+        estimator: BaseEstimator,
+        norm: int | float | str = np.inf,
+        eps: float = 0.3,
+        targeted: bool = False,
+        loss: str | Loss = "ce",
+        outputs: str = "logits",
+        stop_on_success: bool = True,
+        on_failure: str = "last",
+        max_queries: int = 10_000,
+        batch_size: int = 32,
+        seed: int | None = None,
+        verbose: bool = True,
+        probe: bool = True,
+    ) -> None:
+        """Create the attack.
+
+        Args:
+            estimator: a trained classifier with ``clip_values``.
+            norm: np.inf, "inf" or 2.
+            eps: radius of the ball in the units of x.
+            targeted: reach y instead of leaving it.
+            loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``,
+                ``"dlr"``, ``"mean-logits"``, or a callable from the model's outputs (r, K) and the
+                positions (r,) of their samples in x to (r,) numbers, such as the inner product with
+                a target's embedding. A callable is ascended as it is, targeted or not. The
+                probability margin is ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the
+                margin over the difference of the largest and third largest score, and with fewer
+                than four classes the margin. ``"mean-logits"`` is the margin of the mean logits of
+                the members of a ``JointEnsemble`` inside the model. Default: ``"ce"``.
+            outputs: what the estimator predicts, ``"logits"`` or ``"probabilities"``. ART does not
+                say.
+            stop_on_success: True stops a sample at its first success. Otherwise the point of
+                highest loss is reported if it is a success, and else the last candidate that was
+                one. Default: True.
+            on_failure: what comes back without a success: the ``"last"`` iterate, as from ART's own
+                attacks, or the ``"input"``.
+            max_queries: most forward rows per sample. Default: 10,000.
+            batch_size: most rows in one model call. It never changes a decision.
+            seed: of the random streams. Default: None, which draws one and records it in the
+                result.
+            verbose: show a progress bar.
+            probe: test once for each estimator, by at most 24 predictions on the first eight
+                samples, if its answers depend on chance or on the batch, and log a warning if they
+                do. False skips the test.
+        """
+        super().__init__(
+            estimator,
+            norm=norm,
+            eps=eps,
+            targeted=targeted,
+            loss=loss,
+            outputs=outputs,
+            stop_on_success=stop_on_success,
+            on_failure=on_failure,
             max_queries=max_queries,
             batch_size=batch_size,
             seed=seed,

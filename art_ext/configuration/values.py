@@ -5,6 +5,7 @@ from __future__ import annotations
 ATTACKS = (
     "ai_fgsm",
     "auto_pgd",
+    "bandits",
     "cw",
     "ead",
     "fgsm",
@@ -22,6 +23,7 @@ ATTACKS = (
     "rays",
     "sign_gradient",
     "sign_opt",
+    "signhunter",
     "square",
     "zoo",
 )

@@ -352,6 +352,143 @@ def auto_pgd(
         attacks", NeurIPS 2024 (the ranking).
     """
 
+def bandits(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    preset: str = "imagenet",
+    step_size: float | None = None,
+    delta: float | None = None,
+    prior_step_size: float | None = None,
+    exploration: float | None = None,
+    tile: int | None = None,
+    clip_probes: bool = False,
+    max_queries: int = 10_000,
+    stop_on_success: bool = True,
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
+    loss: str | Loss = "ce",
+    criterion: Judge | None = None,
+    on_failure: str = "input",
+) -> AttackResult:
+    """Bandits score-based attack: projected ascent along a prior of the gradient.
+
+    Solves ``max_x J(x) s.t. ||x - x_ori||_p <= eps``. The prior v has a value for each cell of a
+    grid over the image, and begins at 0. With a random direction ``e = N(0, I) / sqrt(P)`` of the P
+    cells, ``q_i = up(v +- c e)`` at the size of the image (nearest neighbours) and
+    ``l_i = J(x_t + delta q_i / ||q_i||_2)``, the estimate is ``g = (l_1 - l_2) / (delta c) e``. In
+    L-inf ``artanh v`` moves by h g, which is the exponentiated gradient on (v + 1) / 2, and
+    ``x_{t+1} = P(x_t + alpha sgn(up(v)))``. In L2 v moves by h g, and
+    ``x_{t+1} = P(x_t + alpha up(v) / ||up(v)||_2)``.
+
+    Args:
+        model: ``nn.Module``, or any callable from (R, *S) to class scores (R, K). Normalisation
+            lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``. The last two axes of S are height and
+            width, all before them channels.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"`` or ``"l2"``. Default: linf.
+        preset: of the next five arguments. ``"imagenet"``: those of the authors. ``"mnist"``: those
+            of the authors of SignHunter, for L-inf. Default: imagenet.
+        step_size: alpha, in the units of x. Default: None, the preset's.
+        delta: length of a probe, in the units of x. Default: None, the preset's.
+        prior_step_size: h, of the prior. Default: None, the preset's.
+        exploration: c, the factor of the random direction. Default: None, the preset's.
+        tile: cells along each axis, at most the shorter side. Default: None, the preset's, and a
+            cell for each feature where x is no image, or not larger than this.
+        clip_probes: True clips the probes to the box, for a model that takes nothing else. Default:
+            False.
+        max_queries: most forward rows per sample. An iteration that does not fit into the rest is
+            not begun. Default: 10,000.
+        stop_on_success: True stops a sample at its first success. Default: True.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
+            then. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t. If that is negative, of rejected rows only.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            ``"mean-logits"``, or a callable from the model's outputs (r, K) and the positions (r,)
+            of their samples in x to (r,) numbers, such as the inner product with a target's
+            embedding. A callable is ascended as it is, targeted or not. The probability margin is
+            ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the margin over the difference
+            of the largest and third largest score, and with fewer than four classes the margin.
+            ``"mean-logits"`` is the margin of the mean logits of the members of a
+            ``JointEnsemble`` inside the model. Default: ``"ce"``.
+        criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
+            are no class scores. Default: None, the predicted class differs from y, or is the
+            target.
+        on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
+            last iterate. Default: ``"input"``.
+
+    Returns:
+        An ``AttackResult``. After k iterations ``queries`` is ``1 + 3 k``: two probes and the check
+        of the iterate.
+
+    Raises:
+        ValueError: if an argument is out of range, the samples are no images for a ``tile``, x
+            leaves the box, x or the clean outputs hold NaN, a label has no column in the outputs,
+            or the model returns no scores.
+        TypeError: if x is not a floating point tensor.
+
+    Differences from the paper:
+        The check of the iterate is charged. The authors count two queries an iteration. The last
+        factor of their estimate is c e, and here e, as in the code of the authors of SignHunter.
+        Multiply their step of the prior by c to get ``prior_step_size``, as the presets do. In
+        L-inf the prior leaves +-1 again, where the authors' update in float32 does not.
+
+    References:
+        Ilyas, Engstrom, Madry, "Prior convictions: black-box adversarial attacks with bandits and
+        priors", ICLR 2019. Al-Dujaili, O'Reilly, "Sign bits are all you need for black-box
+        attacks", ICLR 2020 (settings for MNIST).
+    """
+
 def cw(
     model: Model,
     x: Tensor,
@@ -2586,6 +2723,122 @@ def sign_opt(
     References:
         Cheng, Singh, Chen, Chen, Liu, Hsieh, "Sign-OPT: a query-efficient hard-label adversarial
         attack", ICLR 2020.
+    """
+
+def signhunter(
+    model: Model,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    eps: float,
+    norm: str = "linf",
+    max_queries: int = 10_000,
+    stop_on_success: bool = True,
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    mask: Tensor | None = None,
+    clip_values: ClipValues = (0.0, 1.0),
+    outputs: str = "logits",
+    batch_size: int = 256,
+    sample_ids: Tensor | None = None,
+    device: torch.device | str | None = None,
+    callback: Callback | None = None,
+    seed: int | None = None,
+    pad_rows: int = 0,
+    channels_last: bool = False,
+    compile: bool = False,
+    detector: Detector | None = None,
+    detector_weight: float = 1.0,
+    detector_loss: str = "auto",
+    loss: str | Loss = "ce",
+    criterion: Judge | None = None,
+    on_failure: str = "input",
+) -> AttackResult:
+    """SignHunter score-based attack: search for the signs of the gradient by flips of blocks.
+
+    Solves ``max_s J(x_ori + eps s)`` over signs ``s in {-1, 1}^d``, one query a candidate. The
+    first candidate has s = 1. Level h = 0, 1, ..., ceil(log2 d) divides the d coordinates into
+    blocks of ``ceil(d / 2^h)``. Each block in turn is flipped, and the flip stays unless J is
+    lower. After the last level the current point takes the place of x_ori, and the search begins
+    again with s = 1. All candidates are brought to the ball and the box around x_ori.
+
+    In L2 the step is ``eps s / sqrt(d)``. The attack draws no random numbers.
+
+    Args:
+        model: ``nn.Module``, or any callable from (R, *S) to class scores (R, K). Normalisation
+            lives inside.
+        x: inputs, (N, *S), float, inside ``clip_values``.
+        y: true classes, (N,), or the classes to reach if ``targeted``. Default: None, the model's
+            prediction.
+        eps: radius of the ball, in the units of x (8/255, not 8).
+        norm: of the ball, ``"linf"`` or ``"l2"``. Default: linf.
+        max_queries: most forward rows per sample. Default: 10,000.
+        stop_on_success: True stops a sample at its first success. Otherwise the point of highest
+            loss is reported if it is a success, and else the last candidate that was one. Default:
+            True.
+        targeted: True if y (or ``targets``) are classes to reach, not classes to leave. Default:
+            False.
+        targets: classes to reach, (N,) int64. They make the attack targeted, and y is not used
+            then. Default: None.
+        mask: 0/1 or bool, broadcastable to x. Only coordinates where it is nonzero change. Default:
+            None, all may change.
+        clip_values: the box (lower, upper), numbers or one value per feature. Default: (0, 1).
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``. Default: logits.
+        batch_size: most rows in one model call. It never changes a decision. Default: 256.
+        sample_ids: (N,) int64 identities that key the random streams. Default: None, a fingerprint
+            of each sample's float32 bits.
+        device: where inputs go for models without parameters. Default: None, the device of x.
+        callback: called with a ``Progress`` after each round of model calls. Default: None.
+        seed: of the random streams. Default: None, which draws one and records it in the result.
+        pad_rows: pad smaller model calls to this many rows, for bit-for-bit equal results over
+            batch sizes. Default: 0.
+        channels_last: True hands images (R, C, H, W) to the model in channels-last memory, and
+            holds its convolution weights so. Results change by rounding. Default: False.
+        compile: True calls the network through ``torch.compile``. Results change by rounding.
+            Default: False.
+        detector: fitted to the model, and calibrated. A success must then also be accepted by the
+            detector, and each row that the detector needs is a query: with S squeezed copies one
+            answer costs 1 + S queries. Default: None.
+        detector_weight: factor, > 0, of the penalty that the loss gets for rejected rows.
+            Default: 1.
+        detector_loss: that penalty. ``"penalty"``: ``max(0, score - threshold)`` over the
+            interquartile range of the clean scores, once a row reaches the goal. ``"hinges"``: the
+            margins of a row and of all its squeezed copies, below ``log((K - 1) (2 - t) / t)`` for
+            the threshold t. If that is negative, of rejected rows only.
+            ``"none"``: an attack that does not know the detector, with the same test of success.
+            ``"auto"``: the form that the detector names. Attacks inside a ball then ascend their
+            own loss until a row reaches the goal, and descend the penalty alone from then on.
+            Default: ``"auto"``.
+        loss: ascended by the attack: ``"ce"``, ``"margin"``, ``"probability_margin"``, ``"dlr"``,
+            ``"mean-logits"``, or a callable from the model's outputs (r, K) and the positions (r,)
+            of their samples in x to (r,) numbers, such as the inner product with a target's
+            embedding. A callable is ascended as it is, targeted or not. The probability margin is
+            ``max_{j != y} p_j - p_y`` of the softmax. ``"dlr"`` is the margin over the difference
+            of the largest and third largest score, and with fewer than four classes the margin.
+            ``"mean-logits"`` is the margin of the mean logits of the members of a
+            ``JointEnsemble`` inside the model. Default: ``"ce"``.
+        criterion: callable from the same to (r,) bool, True for a success, for models whose outputs
+            are no class scores. Default: None, the predicted class differs from y, or is the
+            target.
+        on_failure: content of ``x_adv`` where nothing succeeded, ``"input"`` or ``"last"``, the
+            point of highest loss. Default: ``"input"``.
+
+    Returns:
+        An ``AttackResult``. ``queries`` counts the clean check, and one for each candidate.
+
+    Raises:
+        ValueError: if an argument is out of range, x leaves the box, x or the clean outputs hold
+            NaN, a label has no column in the outputs, or the model returns no scores.
+        TypeError: if x is not a floating point tensor.
+
+    Differences from the paper:
+        The paper flips blocks until the signs are found. Here the search then goes on from the
+        point that it has reached, as in the authors' code, which adds 3 queries at the start of
+        each round. Here the start is one query, and the clean check is charged once. The step in L2
+        has the signs of free coordinates only.
+
+    References:
+        Al-Dujaili, O'Reilly, "Sign bits are all you need for black-box attacks", ICLR 2020.
     """
 
 def square(
