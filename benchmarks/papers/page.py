@@ -27,7 +27,7 @@ have a paired interval, means and medians a bootstrap over the samples that both
 
 `art-ext papers show ID` prints one table, and `art-ext papers run --table ID` measures it again.
 The names of the networks are those of the checkpoints below `ART_EXT_DATA`. Brackets hold 95 %
-intervals.
+intervals. Columns of seconds are wall times, on two cores that other work shared.
 """
 Result = Mapping[str, Any]
 LISTED = ("id", "number", "what it shows", "tag", "n", "seconds")
