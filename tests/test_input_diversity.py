@@ -155,6 +155,14 @@ def test_success_is_counted_where_it_was_found(digits_net, digits):
     assert torch.equal(found.queries[won], 1 + 2 * found.gradients[won])
 
 
+def test_the_name_stands_for_the_defaults(digits_net, digits):
+    x, y = digits
+    options = {"eps": EPS, "num_steps": 3, "seed": 0, "on_failure": "last"}
+    named = mi_fgsm(digits_net, x, y, transform="input-diversity", **options)
+    given = mi_fgsm(digits_net, x, y, transform=input_diversity(), **options)
+    assert torch.equal(named.x_adv, given.x_adv)
+
+
 def test_wrong_transforms_are_named(digits_net, digits, images):
     x, y = digits
     with pytest.raises(ValueError, match=r"one row for each of \d+ rows, got \(38, 1, 8, 8\)"):

@@ -116,3 +116,22 @@ def input_diversity(
         raise ValueError("low must be below 1, to shrink, or above 1, to enlarge, got 1")
     check_choice("mode", mode, MODES)
     return InputDiversity(float(probability), float(low), mode)
+
+
+NAMED: dict[str, Transform] = {"input-diversity": input_diversity()}
+
+
+def named_transform(transform: str | Transform | None) -> Transform | None:
+    """Return the transform of a name, or the given callable or None.
+
+    Raises:
+        ValueError: for an unknown name, or anything else.
+    """
+    if isinstance(transform, str) and transform in NAMED:
+        return NAMED[transform]
+    if transform is None or (callable(transform) and not isinstance(transform, str)):
+        return transform
+    raise ValueError(
+        "transform must be a callable of rows, ids, step and seed, such as input_diversity(), or"
+        f" one of {', '.join(map(repr, NAMED))}, got {transform!r}"
+    )

@@ -59,7 +59,7 @@ def ai_fgsm(
     criterion: Judge | None = None,
     stop_on_success: bool = False,
     on_failure: str = "input",
-    transform: Transform | None = None,
+    transform: str | Transform | None = None,
 ) -> AttackResult:
     """Adaptive iterative FGSM: the accumulated momentum of HMCAM in one trajectory.
 
@@ -153,10 +153,10 @@ def ai_fgsm(
             last iterate. Default: ``"input"``.
         transform: differentiable callable in front of the model for the loss only, from rows (r,
             *S), their identities (r,), the number of the step and the seed to r rows, such as
-            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
-            a further query, and so does the last loss of a trajectory if losses are compared
-            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
-            Default: None.
+            ``input_diversity()``, whose defaults are ``"input-diversity"``. Success is checked on
+            the plain rows, so that each gradient costs a further query, and so does the last loss
+            of a trajectory if losses are compared (``hmcam``, ``auto_pgd``, restarts).
+            ``max_queries`` pays for two queries an answer. Default: None.
 
     Returns:
         An ``AttackResult``, after ``1 + T`` queries from the input, or ``1 + R (T + 1)`` from
@@ -210,7 +210,7 @@ def auto_pgd(
     detector_loss: str = "auto",
     criterion: Judge | None = None,
     on_failure: str = "input",
-    transform: Transform | None = None,
+    transform: str | Transform | None = None,
 ) -> AttackResult:
     """Auto-PGD: momentum steps that halve, sample by sample, where they bring no progress.
 
@@ -318,10 +318,10 @@ def auto_pgd(
             the point of highest loss. Default: ``"input"``.
         transform: differentiable callable in front of the model for the loss only, from rows (r,
             *S), their identities (r,), the number of the step and the seed to r rows, such as
-            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
-            a further query, and so does the last loss of a trajectory if losses are compared
-            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
-            Default: None.
+            ``input_diversity()``, whose defaults are ``"input-diversity"``. Success is checked on
+            the plain rows, so that each gradient costs a further query, and so does the last loss
+            of a trajectory if losses are compared (``hmcam``, ``auto_pgd``, restarts).
+            ``max_queries`` pays for two queries an answer. Default: None.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check, and in each phase the
@@ -783,7 +783,7 @@ def fgsm(
     criterion: Judge | None = None,
     stop_on_success: bool = False,
     on_failure: str = "input",
-    transform: Transform | None = None,
+    transform: str | Transform | None = None,
 ) -> AttackResult:
     """Fast gradient sign method: ``x' = clip(x + eps sgn(grad J(x)))``.
 
@@ -851,10 +851,10 @@ def fgsm(
             last iterate. Default: ``"input"``.
         transform: differentiable callable in front of the model for the loss only, from rows (r,
             *S), their identities (r,), the number of the step and the seed to r rows, such as
-            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
-            a further query, and so does the last loss of a trajectory if losses are compared
-            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
-            Default: None.
+            ``input_diversity()``, whose defaults are ``"input-diversity"``. Success is checked on
+            the plain rows, so that each gradient costs a further query, and so does the last loss
+            of a trajectory if losses are compared (``hmcam``, ``auto_pgd``, restarts).
+            ``max_queries`` pays for two queries an answer. Default: None.
 
     Returns:
         An ``AttackResult``, after 2 queries and 1 gradient per sample.
@@ -904,7 +904,7 @@ def frank_wolfe(
     loss: str | Loss = "ce",
     criterion: Judge | None = None,
     on_failure: str = "input",
-    transform: Transform | None = None,
+    transform: str | Transform | None = None,
 ) -> AttackResult:
     """Frank-Wolfe white-box attack with momentum.
 
@@ -992,10 +992,10 @@ def frank_wolfe(
             last iterate. Default: ``"input"``.
         transform: differentiable callable in front of the model for the loss only, from rows (r,
             *S), their identities (r,), the number of the step and the seed to r rows, such as
-            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
-            a further query, and so does the last loss of a trajectory if losses are compared
-            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
-            Default: None.
+            ``input_diversity()``, whose defaults are ``"input-diversity"``. Success is checked on
+            the plain rows, so that each gradient costs a further query, and so does the last loss
+            of a trajectory if losses are compared (``hmcam``, ``auto_pgd``, restarts).
+            ``max_queries`` pays for two queries an answer. Default: None.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check, and one check per iterate,
@@ -1210,7 +1210,7 @@ def hmcam(
     criterion: Judge | None = None,
     stop_on_success: bool = False,
     on_failure: str = "input",
-    transform: Transform | None = None,
+    transform: str | Transform | None = None,
 ) -> AttackResult:
     """Hamiltonian Monte Carlo with accumulated momentum (HMCAM): S adversarial examples per sample.
 
@@ -1310,10 +1310,10 @@ def hmcam(
             last iterate. Default: ``"input"``.
         transform: differentiable callable in front of the model for the loss only, from rows (r,
             *S), their identities (r,), the number of the step and the seed to r rows, such as
-            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
-            a further query, and so does the last loss of a trajectory if losses are compared
-            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
-            Default: None.
+            ``input_diversity()``, whose defaults are ``"input-diversity"``. Success is checked on
+            the plain rows, so that each gradient costs a further query, and so does the last loss
+            of a trajectory if losses are compared (``hmcam``, ``auto_pgd``, restarts).
+            ``max_queries`` pays for two queries an answer. Default: None.
 
     Returns:
         An ``AttackResult``. ``x_adv`` is the state of highest loss among those that succeed, and,
@@ -1491,7 +1491,7 @@ def i_fgsm(
     criterion: Judge | None = None,
     stop_on_success: bool = False,
     on_failure: str = "input",
-    transform: Transform | None = None,
+    transform: str | Transform | None = None,
 ) -> AttackResult:
     """Iterate FGSM: ``x_{t+1} = P(x_t + alpha sgn(grad J(x_t)))`` from x itself (8).
 
@@ -1559,10 +1559,10 @@ def i_fgsm(
             last iterate. Default: ``"input"``.
         transform: differentiable callable in front of the model for the loss only, from rows (r,
             *S), their identities (r,), the number of the step and the seed to r rows, such as
-            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
-            a further query, and so does the last loss of a trajectory if losses are compared
-            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
-            Default: None.
+            ``input_diversity()``, whose defaults are ``"input-diversity"``. Success is checked on
+            the plain rows, so that each gradient costs a further query, and so does the last loss
+            of a trajectory if losses are compared (``hmcam``, ``auto_pgd``, restarts).
+            ``max_queries`` pays for two queries an answer. Default: None.
 
     Returns:
         An ``AttackResult``, after ``1 + T`` queries and T gradients per sample.
@@ -1769,7 +1769,7 @@ def m_pgd(
     criterion: Judge | None = None,
     stop_on_success: bool = False,
     on_failure: str = "input",
-    transform: Transform | None = None,
+    transform: str | Transform | None = None,
 ) -> AttackResult:
     """MI-FGSM from a point drawn uniformly from the ball (MI-FGSM + PGD).
 
@@ -1848,10 +1848,10 @@ def m_pgd(
             last iterate. Default: ``"input"``.
         transform: differentiable callable in front of the model for the loss only, from rows (r,
             *S), their identities (r,), the number of the step and the seed to r rows, such as
-            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
-            a further query, and so does the last loss of a trajectory if losses are compared
-            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
-            Default: None.
+            ``input_diversity()``, whose defaults are ``"input-diversity"``. Success is checked on
+            the plain rows, so that each gradient costs a further query, and so does the last loss
+            of a trajectory if losses are compared (``hmcam``, ``auto_pgd``, restarts).
+            ``max_queries`` pays for two queries an answer. Default: None.
 
     Returns:
         An ``AttackResult``, after ``1 + R (T + 1)`` queries and R T gradients per sample.
@@ -1899,7 +1899,7 @@ def mi_fgsm(
     criterion: Judge | None = None,
     stop_on_success: bool = False,
     on_failure: str = "input",
-    transform: Transform | None = None,
+    transform: str | Transform | None = None,
 ) -> AttackResult:
     """Momentum iterative FGSM: ``v_t = mu v_{t-1} + g_t / ||g_t||_1``.
 
@@ -1972,10 +1972,10 @@ def mi_fgsm(
             last iterate. Default: ``"input"``.
         transform: differentiable callable in front of the model for the loss only, from rows (r,
             *S), their identities (r,), the number of the step and the seed to r rows, such as
-            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
-            a further query, and so does the last loss of a trajectory if losses are compared
-            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
-            Default: None.
+            ``input_diversity()``, whose defaults are ``"input-diversity"``. Success is checked on
+            the plain rows, so that each gradient costs a further query, and so does the last loss
+            of a trajectory if losses are compared (``hmcam``, ``auto_pgd``, restarts).
+            ``max_queries`` pays for two queries an answer. Default: None.
 
     Returns:
         An ``AttackResult``, after ``1 + T`` queries and T gradients per sample.
@@ -2246,7 +2246,7 @@ def pgd(
     criterion: Judge | None = None,
     stop_on_success: bool = False,
     on_failure: str = "input",
-    transform: Transform | None = None,
+    transform: str | Transform | None = None,
 ) -> AttackResult:
     """Projected gradient descent: I-FGSM from a point drawn uniformly from the ball.
 
@@ -2321,10 +2321,10 @@ def pgd(
             last iterate. Default: ``"input"``.
         transform: differentiable callable in front of the model for the loss only, from rows (r,
             *S), their identities (r,), the number of the step and the seed to r rows, such as
-            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
-            a further query, and so does the last loss of a trajectory if losses are compared
-            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
-            Default: None.
+            ``input_diversity()``, whose defaults are ``"input-diversity"``. Success is checked on
+            the plain rows, so that each gradient costs a further query, and so does the last loss
+            of a trajectory if losses are compared (``hmcam``, ``auto_pgd``, restarts).
+            ``max_queries`` pays for two queries an answer. Default: None.
 
     Returns:
         An ``AttackResult``, after ``1 + R (T + 1)`` queries and R T gradients per sample.
@@ -2494,7 +2494,7 @@ def sign_gradient(
     criterion: Judge | None = None,
     stop_on_success: bool = False,
     on_failure: str = "input",
-    transform: Transform | None = None,
+    transform: str | Transform | None = None,
 ) -> AttackResult:
     """Gradient attack within a ball, with steps put together from named parts.
 
@@ -2600,10 +2600,10 @@ def sign_gradient(
             last iterate. Default: ``"input"``.
         transform: differentiable callable in front of the model for the loss only, from rows (r,
             *S), their identities (r,), the number of the step and the seed to r rows, such as
-            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
-            a further query, and so does the last loss of a trajectory if losses are compared
-            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
-            Default: None.
+            ``input_diversity()``, whose defaults are ``"input-diversity"``. Success is checked on
+            the plain rows, so that each gradient costs a further query, and so does the last loss
+            of a trajectory if losses are compared (``hmcam``, ``auto_pgd``, restarts).
+            ``max_queries`` pays for two queries an answer. Default: None.
 
     Returns:
         An ``AttackResult``. A query is one row forward: the clean check and one check per iterate,

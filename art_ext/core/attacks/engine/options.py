@@ -154,17 +154,17 @@ class FixedRadiusOptions(AttackOptions):
             last iterate. Default: ``"input"``.
         transform: differentiable callable in front of the model for the loss only, from rows (r,
             *S), their identities (r,), the number of the step and the seed to r rows, such as
-            ``input_diversity()``. Success is checked on the plain rows, so that each gradient costs
-            a further query, and so does the last loss of a trajectory if losses are compared
-            (``hmcam``, ``auto_pgd``, restarts). ``max_queries`` pays for two queries an answer.
-            Default: None.
+            ``input_diversity()``, whose defaults are ``"input-diversity"``. Success is checked on
+            the plain rows, so that each gradient costs a further query, and so does the last loss
+            of a trajectory if losses are compared (``hmcam``, ``auto_pgd``, restarts).
+            ``max_queries`` pays for two queries an answer. Default: None.
     """
 
     loss: str | Loss = "ce"
     criterion: Judge | None = None
     stop_on_success: bool = False
     on_failure: str = "input"
-    transform: Transform | None = None
+    transform: str | Transform | None = None
 
     @property
     def max_answers(self) -> int | None:

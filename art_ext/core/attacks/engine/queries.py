@@ -15,6 +15,7 @@ from art_ext.core.attacks.engine.planning import PlannedRows
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.losses import Loss
 from art_ext.core.oracle import GradientOracle, Judge
+from art_ext.core.transforms import named_transform
 
 Answered = tuple[Tensor, Tensor, Tensor | None]  # outputs, losses, gradients
 
@@ -35,12 +36,7 @@ class Queries:
     """
 
     def __init__(self, options: FixedRadiusOptions, whole: Problem) -> None:
-        transform = options.transform
-        if transform is not None and not callable(transform):
-            raise ValueError(
-                "transform must be a callable of rows, ids, step and seed, such as"
-                f" input_diversity(), got {transform!r}"
-            )
+        transform = named_transform(options.transform)
         if transform is not None and not isinstance(whole.oracle, GradientOracle):
             raise ValueError("transform needs an attack with gradients: leave transform=None")
         self.transform = transform
