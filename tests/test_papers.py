@@ -390,3 +390,13 @@ def test_a_machine_without_the_data(tmp_path, monkeypatch):
 def test_every_file_is_a_table():
     names = {path.stem for path in FOLDER.glob("*.toml")} - {Path(SOURCES).stem}
     assert names == {name for name, table in TABLES.items() if table.rows}
+
+
+@pytest.mark.slow
+def test_processes_share_the_tables(tmp_path):
+    chosen = "hmcam-1,rays-3.3"
+    done = command(
+        *("run", "--table", chosen, "--jobs", 2, "--out", tmp_path, "--results", tmp_path)
+    )
+    assert done.exit_code == 1  # one of them has no setting
+    assert read_results(TABLES, tmp_path).keys() == {"hmcam-1"}

@@ -11,7 +11,7 @@ from art_ext.cli.shared import explained
 from art_ext.cli.terminal import fitted_markdown, say
 
 if TYPE_CHECKING:
-    from art_ext.benchmarks.papers.tables import Table
+    from art_ext.benchmarks.papers.schema import Table
 
 app = typer.Typer(no_args_is_help=True)
 FAILED = 1  # exit code where a table could not be run

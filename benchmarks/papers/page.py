@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from art_ext.benchmarks.papers.results import read_results
-from art_ext.benchmarks.papers.tables import Column, Table, read_tables
+from art_ext.benchmarks.papers.schema import Column, Table
+from art_ext.benchmarks.papers.tables import read_tables
 from art_ext.benchmarks.papers.verdicts import DIFFERS, HOLDS, NOT_RUN, ORDERED
 
 HEAD = """# The papers' tables

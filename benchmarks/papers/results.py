@@ -14,7 +14,8 @@ from typing import Any
 
 from art_ext import __version__
 from art_ext.benchmarks.papers.cells import Cell
-from art_ext.benchmarks.papers.tables import FOLDER, SCALES, Scale, Table
+from art_ext.benchmarks.papers.schema import Scale, Table
+from art_ext.benchmarks.papers.tables import FOLDER, SCALES
 from art_ext.benchmarks.papers.verdicts import judge_claim, judge_row, judge_table
 from art_ext.storage.files import write_atomically
 

@@ -14,7 +14,7 @@ from art_ext.benchmarks.papers.cells import Cell, exact
 from art_ext.benchmarks.papers.formulas import CHECKS
 from art_ext.benchmarks.papers.measures import cell_of
 from art_ext.benchmarks.papers.results import Measured, result_of
-from art_ext.benchmarks.papers.tables import Scale, Setting, Table
+from art_ext.benchmarks.papers.schema import Scale, Setting, Table
 from art_ext.configuration.files import toml_value
 
 if TYPE_CHECKING:

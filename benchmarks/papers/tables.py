@@ -35,17 +35,14 @@ A scale may hold ``check`` instead, a function of ``formulas`` that returns exac
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from art_ext.benchmarks.papers.claims import Comparison, parse_claim
 from art_ext.benchmarks.papers.measures import MEASURES
+from art_ext.benchmarks.papers.schema import Column, Row, Scale, Setting, Source, Table
 from art_ext.configuration.evaluation import EvaluationConfig
 from art_ext.configuration.files import read_values
 from art_ext.configuration.parsing import read_toml, read_value
@@ -59,161 +56,6 @@ SCALES = ("small", "full")
 KINDS = ("Table", "Figure")  # the order of a paper's lists
 # options of a run that the runner sets itself, or that need more than one model
 RUNNERS = ("attacks", "attack_args", "panel", "models", "name", "detectors", "detector_files")
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table.
-
-    Attributes:
-        name: in claims and rows.
-        title: on the page.
-        unit: of its numbers.
-        measure: that fills it, a key of ``MEASURES``.
-        tolerance: largest difference from a published number.
-        relative: True if the tolerance is a share of the published number.
-        target: model on which transfers are counted. Empty: white-box, on the source.
-    """
-
-    name: str
-    title: str
-    unit: str
-    measure: str
-    tolerance: float
-    relative: bool
-    target: str
-
-    def allowed(self, published: float) -> float:
-        """Return the largest difference from a published number."""
-        return self.tolerance * abs(published) if self.relative else self.tolerance
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table.
-
-    Attributes:
-        name: in claims.
-        title: on the page.
-        published: numbers of the paper by the name of the column. Empty: the row is ours.
-        at: place along the keys of trends.
-        not_run: reason why no scale runs it.
-    """
-
-    name: str
-    title: str
-    published: Mapping[str, float]
-    at: Mapping[str, float]
-    not_run: str
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Attack that measures a row.
-
-    Attributes:
-        run: name of the run that attacks its samples.
-        attack: as ``art-ext evaluate --attack`` takes it.
-        arguments: of the attack.
-        needs: packages without which the row is left out.
-        source: model on which the examples of a transfer are made. Empty: the only one.
-    """
-
-    run: str
-    attack: str
-    arguments: Mapping[str, Any]
-    needs: tuple[str, ...]
-    source: str
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The settings of a table, small or full.
-
-    Attributes:
-        name: ``"small"`` or ``"full"``.
-        minutes: expected time on two cores.
-        own: True if network and data are the paper's own, or the table is a formula.
-        needs: what a machine must have, in words.
-        runs: options of ``art-ext evaluate`` or ``art-ext transfer`` by the name of the run.
-        digests: SHA-256 of files below ART_EXT_DATA.
-        rows: what measures each row.
-        check: name of a function of ``formulas`` that measures all rows. Empty: runs do.
-    """
-
-    name: str
-    minutes: float
-    own: bool
-    needs: str
-    runs: Mapping[str, Mapping[str, Any]]
-    digests: Mapping[str, str]
-    rows: Mapping[str, Setting]
-    check: str
-
-
-@dataclass(frozen=True)
-class Source:
-    """A paper.
-
-    Attributes:
-        key: in files of tables.
-        title: in a few words.
-        reference: authors, title, year.
-    """
-
-    key: str
-    title: str
-    reference: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A published table or figure.
-
-    Attributes:
-        id: its name.
-        source: the paper.
-        number: in the paper.
-        caption: what it shows, in our words.
-        differences: from the paper's setting. Empty: none.
-        columns, rows: by name.
-        claims: texts.
-        scales: settings by name.
-        not_run: reason why it has no setting. Empty: it has.
-        file: that declares it.
-    """
-
-    id: str
-    source: Source
-    number: str
-    caption: str
-    differences: str
-    columns: Mapping[str, Column]
-    rows: Mapping[str, Row]
-    claims: tuple[str, ...]
-    scales: Mapping[str, Scale]
-    not_run: str
-    file: Path
-
-    @property
-    def title(self) -> str:
-        """Paper and number."""
-        return f"{self.source.title}, {self.number}"
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of the file, which results name. Line ends do not count."""
-        return hashlib.sha256(self.file.read_text(encoding="utf-8").encode()).hexdigest()
-
-    @cached_property
-    def published_digest(self) -> str:
-        """SHA-256 of the published rows."""
-        numbers = {name: dict(row.published) for name, row in self.rows.items()}
-        return hashlib.sha256(repr(numbers).encode()).hexdigest()
-
-    def comparisons(self, claim: str) -> list[Comparison]:
-        """Return what a claim of the table compares."""
-        return parse_claim(claim, self.columns, {name: row.at for name, row in self.rows.items()})
 
 
 def read_tables(folder: Path = FOLDER) -> dict[str, Table]:

@@ -10,7 +10,7 @@ from typing import Any
 from art_ext.benchmarks.papers.cells import Cell, Estimate, estimate, margin
 from art_ext.benchmarks.papers.claims import Comparison
 from art_ext.benchmarks.papers.measures import MEASURES
-from art_ext.benchmarks.papers.tables import Column, Row, Scale, Table
+from art_ext.benchmarks.papers.schema import Column, Row, Scale, Table
 
 HOLDS = "holds"
 FAILS = "does not hold"
