@@ -26,6 +26,15 @@ BOTH = pytest.mark.parametrize("attack", [opt, sign_opt])
 SEED = 3
 
 
+def single(value: float) -> float:
+    """A number rounded to float32."""
+    return float(torch.tensor(value))
+
+
+NEARER = single(0.99)
+FARTHER = single(1.01)
+
+
 class SpentError(Exception):
     """The budget of a port is spent."""
 
@@ -90,13 +99,13 @@ class Port:
         """The distance to the boundary, from a radius nearby."""
         tol = single(self.beta / 500)
         if self.adversarial(direction, radius):
-            high, low = radius, single(0.99 * radius)
+            high, low = radius, single(NEARER * radius)
             while self.adversarial(direction, low):
-                high, low = low, single(0.99 * low)
+                high, low = low, single(NEARER * low)
             return self.bisect(direction, low, high, tol)
-        low, high = radius, single(1.01 * radius)
+        low, high = radius, single(FARTHER * radius)
         while high <= 20 and not self.adversarial(direction, high):
-            low, high = high, single(1.01 * high)
+            low, high = high, single(FARTHER * high)
         return math.inf if high > 20 else self.bisect(direction, low, high, tol)
 
     def start(self) -> tuple[Tensor, float]:
@@ -146,7 +155,8 @@ class Port:
             slope = torch.zeros_like(theta)
             for _ in range(self.samples):
                 noise, _ = self.noise()
-                nearer = self.adversarial(unit(theta + self.beta * noise), g, sign=True)
+                direction = unit(torch.addcmul(theta, noise, torch.tensor(self.beta)))
+                nearer = self.adversarial(direction, g, sign=True)
                 slope = slope - noise if nearer else slope + noise
             theta, g = self.line_search(theta, g, slope * (1 / self.samples))
             self.shorten()
@@ -160,23 +170,18 @@ class Port:
             sampled, nearest = theta, math.inf
             for _ in range(self.samples):
                 noise, _ = self.noise()
-                direction = unit(theta + self.beta * noise)
+                direction = unit(torch.addcmul(theta, noise, torch.tensor(self.beta)))
                 found = self.local(direction, g)
                 if found < nearest:
                     sampled, nearest = direction, found
                 if found < math.inf:
-                    slope = torch.addcmul(slope, noise, torch.tensor((found - g) / self.beta))
+                    slope = torch.addcmul(slope, noise, torch.tensor(single(found - g) / self.beta))
             best, end = self.line_search(theta, g, slope * (1 / self.samples))
             if nearest < end:
                 best, end = sampled, nearest
             gain = g - end
             theta, g = best, end
             self.shorten()
-
-
-def single(value: float) -> float:
-    """A number rounded to float32."""
-    return float(torch.tensor(value))
 
 
 def unit(direction: Tensor) -> Tensor:
@@ -293,7 +298,7 @@ def test_decisions_on_networks_are_those_of_a_plain_search(
 ) -> None:
     assert art_ext_data.is_dir()
     network = stored_network(name)
-    found = load_data(data, n=40)
+    found = load_data(data).first(40)
     x, y = right(network, found.x, found.y, 20)
     compare_with_port(attack, network, x, y, 500)
 
@@ -388,7 +393,7 @@ def test_scores_are_never_read(
 
     scores = found_by(attack, digits_net, x, y, max_queries=80)
     alone = found_by(attack, labels, x, y, max_queries=80, outputs="labels")
-    assert torch.equal(scores.nearest_distance, alone.nearest_distance)
+    assert torch.equal(scores.x_adv, alone.x_adv)
     assert torch.equal(scores.queries, alone.queries)
 
 

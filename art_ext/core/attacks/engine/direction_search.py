@@ -61,7 +61,7 @@ class DirectionOptions(AttackOptions):
 
     eps: float | None = 8 / 255
     norm: str = "linf"
-    max_queries: int = 10_000  # type: ignore[assignment]  # None would be a search without an end
+    max_queries: int = 10_000  # None would be a search without an end
     stop_on_success: bool = True
 
     def __post_init__(self) -> None:
