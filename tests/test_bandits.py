@@ -71,9 +71,9 @@ def check_one(
             image = (image + s["step_size"] * up(prior) / up(prior).norm()).clamp(0, 1)
             length = float((image - x).norm())
             image = x + (image - x) * min(1.0, eps / length)
-        # rounding decides the sign of next to nothing
+        # rounding decides the sign of next to nothing, and a sure network has flat losses
         uncertain = (up(prior).abs() < 1e-6) & (norm == "linf")
-        assert int(uncertain.sum()) <= 4
+        assert copies > 1 or int(uncertain.sum()) <= 4
         image = same(image.clamp(0, 1), uncertain)
     assert next(rows, None) is None
 
