@@ -126,6 +126,13 @@ def test_alpha_of_zero_and_arguments_of_none_are_refused():
         digits_cnn("celu", {"alpha": 0})
     with pytest.raises(ValueError, match="activation_args of 'silu' are none, got 'beta'"):
         digits_cnn("silu", {"beta": 1})
+    with pytest.raises(ValueError, match="activation_args of 'tanh' are none, got 'beta'"):
+        replace_activations(digits_cnn(), "tanh", beta=1)
+
+
+def test_what_is_no_network_is_refused():
+    with pytest.raises(ValueError, match=r"^model must be an nn\.Module, got int"):
+        replace_activations(3, "tanh")
 
 
 def test_an_unknown_activation_is_refused_with_the_nearest():

@@ -35,7 +35,7 @@ from art_ext.evaluation.report import trainings
 from art_ext.models import digits_cnn, load_weights
 from art_ext.training import RECIPES, TrainingOptions, saving
 from art_ext.training.augmentation import AUGMENTATIONS
-from art_ext.training.checkpoints import checkpoints, load_checkpoint
+from art_ext.training.checkpoints import checkpoints
 from art_ext.training.recipes.catalogue import CATALOGUE
 from art_ext.training.runs import (
     NETWORKS,
@@ -846,6 +846,15 @@ def test_a_run_of_another_configuration_is_refused(
     assert content(finished) == before
 
 
+def test_a_resumed_run_takes_what_is_not_given_from_its_folder(finished: Path) -> None:
+    assert call("train", "--out", finished, "--resume", "--recipe", "fast").exit_code == 0
+    before = content(finished)
+    done = call("train", "--out", finished, "--resume", "--recipe", "free")
+    assert done.exit_code == 2
+    assert "another configuration (recipe: 'fast' there, 'free' here" in done.stderr
+    assert content(finished) == before
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "run"
@@ -946,7 +955,7 @@ def test_what_a_killed_start_left_is_no_foreign_file(command: list[object], tmp_
     assert call(*command).exit_code == 0
 
 
-def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(
+def test_weights_that_give_no_loss_leave_no_checkpoint(
     command: list[object], tmp_path: Path
 ) -> None:
     done = call(
@@ -963,11 +972,9 @@ def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(
         10,
     )
     assert done.exit_code == 2
-    assert "the loss is nan in batch" in done.stderr
+    assert "the loss is nan after weight update 0: lower the learning rate" in done.stderr
     assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "run" / "run.json").exists()
-    last = checkpoints(tmp_path / "run" / "checkpoints")[-1]
-    assert load_checkpoint(last)["losses"].isfinite().all()
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.toml", "training.json"}
 
 
 def test_a_budget_of_passes(command: list[object], tmp_path: Path) -> None:
@@ -1096,6 +1103,14 @@ def test_what_has_no_default_must_be_given(
     done = call(*(command[:place] + command[place + 2 :]))
     assert done.exit_code == 2
     assert f"{option.removeprefix('--')} must be given, by {option} or in the file" in done.stderr
+
+
+def test_where_there_is_no_run_none_is_resumed(tmp_path: Path) -> None:
+    for more in ([], ["--recipe", "fast"]):
+        done = call("train", "--out", tmp_path / "none", "--resume", *more)
+        assert done.exit_code == 2
+        assert "none holds no run to resume" in done.stderr
+    assert not (tmp_path / "none").exists()
 
 
 def test_an_unknown_option_is_a_usage_error_with_the_nearest_match(

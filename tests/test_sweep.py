@@ -364,8 +364,12 @@ def test_a_folder_of_another_sweep_names_the_differences(swept: Path, tmp_path: 
     (tmp_path / "note.txt").write_text("mine")
     result = sweep(tmp_path, *GRID)
     assert result.exit_code == 2
-    assert "holds other files" in result.stderr
+    assert "holds other files and no sweep.json" in result.stderr
     assert [one.name for one in tmp_path.iterdir()] == ["note.txt"]
+    (tmp_path / "sweep.json").write_bytes(text[:20])
+    result = sweep(tmp_path, *GRID)
+    assert result.exit_code == 2
+    assert "holds other files and a sweep.json that cannot be read" in result.stderr
 
 
 # ---- other processes

@@ -237,4 +237,7 @@ def test_the_folder_of_a_training_from_python(
     one = load_training(tmp_path / "mine")
     assert (one.recipe, one.data, one.run) == ("natural", "", None)
     assert one.column("loss")[0][1] == result.history[0]["loss"]
+    assert one.state == "1 epoch, 1 update"
+    (tmp_path / "mine" / "model.safetensors").unlink()  # as in a run that has not ended
+    assert one.state == "1 epoch so far, 1 update"
     assert "Training by natural" in render_training_report([one])

@@ -29,8 +29,13 @@ def train(context: typer.Context, **options: Any) -> None:
         from art_ext.training.runs.figures import pgd_title, to_text
 
         folder = local_folder(out, "train")
-        named = config is not None or {"preset", "recipe", "data"} & set(given)
-        if not named and (folder / CONFIGURATION).is_file():
+        complete = "data" in given and ("preset" in given or "recipe" in given)
+        if config is None and not complete:
+            if resume and not (folder / CONFIGURATION).is_file():
+                raise ValueError(
+                    f"{out} holds no run to resume. A new run needs --recipe or --preset, and"
+                    " --data"
+                )
             if resume:
                 config = folder / CONFIGURATION  # no option needs to be repeated
             elif (folder / TRAINING).is_file() and not options["overwrite"]:

@@ -91,16 +91,16 @@ def find_scores(outputs: object, rows: int) -> Tensor | None:
         outputs: output of a model.
         rows: number of inputs.
     """
-    array = _as_tensor(outputs)
+    array = as_tensor(outputs)
     if array is not None:
         return array
     named = _named_entries(outputs)
-    entries = (_as_tensor(named.get(name)) for name in SCORE_NAMES)
+    entries = (as_tensor(named.get(name)) for name in SCORE_NAMES)
     scores = next((entry for entry in entries if entry is not None), None)
     if scores is not None:
         auxiliary = [name for name, entry in named.items() if str(name).startswith(AUXILIARY)]
         return None if any(named[name] is not None for name in auxiliary) else scores
-    parts = map(_as_tensor, outputs if isinstance(outputs, (tuple, list)) else ())
+    parts = map(as_tensor, outputs if isinstance(outputs, (tuple, list)) else ())
     fitting = [
         part
         for part in parts
@@ -109,7 +109,7 @@ def find_scores(outputs: object, rows: int) -> Tensor | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _as_tensor(value: object) -> Tensor | None:
+def as_tensor(value: object) -> Tensor | None:
     """Return a tensor, or the copy of an array of numbers. None for anything else."""
     if isinstance(value, Tensor):
         return value

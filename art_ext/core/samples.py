@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from art_ext.core.geometry import Box
 from art_ext.core.oracle import LabelOracle
+from art_ext.core.outputs import as_tensor
 
 logger = logging.getLogger("art_ext")
+
+
+def with_tensors(given: Any) -> Any:
+    """Return a pair (x, y) of NumPy arrays as tensors, and anything else as it is."""
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        return given
+    parts = [as_tensor(part) for part in given]
+    return given if any(part is None for part in parts) else tuple(parts)
 
 
 def check_samples(x: Tensor) -> None:

@@ -51,7 +51,11 @@ def make_activation(
         )
     given = dict(arguments or {})
     kind = ACTIVATIONS[name]
-    known = [key for key in inspect.signature(kind).parameters if key != "inplace"]
+    known = [
+        key
+        for key, one in inspect.signature(kind).parameters.items()
+        if key != "inplace" and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
     for key in given:
         if key not in known:
             taken = ", ".join(known) or "none"
@@ -97,6 +101,8 @@ def replace_activations(model: nn.Module, name: str, **arguments: Any) -> nn.Mod
     References:
         Pang, Yang, Dong, Su, Zhu. Bag of tricks for adversarial training. ICLR 2021.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be an nn.Module, got {type(model).__name__}")
     make = make_activation(name, arguments)
     places = [
         (parent, child, layer)

@@ -51,9 +51,10 @@ def check_sweep(
         return
     found = read_sweep(store)
     if found is None:
+        strange = f"a {SWEEP} that cannot be read" if store.exists(SWEEP) else f"no {SWEEP}"
         raise ValueError(
             f"out must be a new or empty folder, or that of a sweep, but {store.path} holds other"
-            " files: choose another folder"
+            f" files and {strange}: choose another folder"
         )
     own = {*keys, *(key for axis in found["axes"] for key in axis)}
     here, there = (

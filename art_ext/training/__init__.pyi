@@ -127,10 +127,10 @@ def train(
     Args:
         model: an ``nn.Module`` from (r, *S) to logits (r, C), or to what the recipe's head makes
             class scores of, normalisation included. It is trained in place.
-        data: (x, y), tensors (N, *S) in the box and (N,) class indices. Or an iterable of such
-            minibatches with a length, such as a ``DataLoader``. Or a map-style dataset of torch,
-            torchvision, Hugging Face or MAITE, or ``as_dataset(dataset, workers=4)`` of any
-            library. Each process reads its own rows only, except of iterables that are no
+        data: (x, y), tensors or arrays (N, *S) in the box and (N,) class indices. Or an iterable of
+            minibatches of tensors with a length, such as a ``DataLoader``. Or a map-style dataset
+            of torch, torchvision, Hugging Face or MAITE, or ``as_dataset(dataset, workers=4)`` of
+            any library. Each process reads its own rows only, except of iterables that are no
             ``DataLoader`` of a map-style dataset.
         recipe: a recipe, or the name of one, as ``make_recipe`` takes it, which then has its
             defaults.

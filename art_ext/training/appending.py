@@ -42,9 +42,9 @@ def appended(
         return _admitted(given, shape, box, classes, name)
     names = given if isinstance(given, (tuple, list)) else (None,)
     if not names or not all(isinstance(file, (str, os.PathLike)) for file in names):
-        raise ValueError(
-            f"{name} must be a pair of tensors (x, y) or a list of files, got {given!r}"
-        )
+        kinds = [type(one).__name__ for one in names] if names is given else type(given).__name__
+        got = repr(given) if isinstance(given, str) else kinds
+        raise ValueError(f"{name} must be a pair of tensors (x, y) or a list of files, got {got}")
     parts = [_admitted(read_file(file, name), shape, box, classes, str(file)) for file in names]
     return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
 
@@ -69,7 +69,9 @@ def _admitted(
     if len(given) != 2 or not isinstance(given[0], Tensor):
         raise ValueError(f"{name} must be a pair of tensors (x, y), got {len(given)} values")
     x, y = given
-    if x.shape[1:] != shape or not len(x):
+    if not x.numel():
+        raise ValueError(f"{name} must hold at least one sample, got none")
+    if x.shape[1:] != shape:
         raise ValueError(
             f"{name} must hold samples of shape {tuple(shape)}, as the training data, got x of"
             f" shape {tuple(x.shape)}"

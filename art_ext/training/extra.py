@@ -11,7 +11,8 @@ from torch import Tensor
 from art_ext.core.calling import ModelCall
 from art_ext.core.checks import check_count, check_fraction
 from art_ext.core.networks import frozen_eval, model_device
-from art_ext.core.outputs import read_outputs
+from art_ext.core.outputs import as_tensor, read_outputs
+from art_ext.core.samples import check_samples
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def pseudo_labels(
     Args:
         model: ``nn.Module`` or callable from (R, *S) to logits (R, C). A network is run in eval
             mode, and gets its modes back.
-        x: (N, *S) unlabelled samples, inside the box of the model.
+        x: (N, *S) unlabelled samples, inside the box of the model, as a tensor or an array.
         min_confidence: smallest probability of the predicted class, in [0, 1]. 0 keeps every
             sample.
         batch_size: rows of a call.
@@ -103,8 +104,9 @@ def pseudo_labels(
         costs one forward row.
 
     Raises:
-        ValueError: for a number out of range, no samples, outputs that are no logits, and if no
-            sample is confident enough.
+        TypeError: if x is neither a tensor nor an array.
+        ValueError: for a number out of range, no samples, outputs that are no finite logits, and
+            if no sample is confident enough.
 
     References:
         Carmon, Raghunathan, Schmidt, Liang, Duchi, "Unlabeled data improves adversarial
@@ -112,6 +114,11 @@ def pseudo_labels(
     """
     check_fraction("min_confidence", min_confidence)
     check_count("batch_size", batch_size)
+    if not callable(model):
+        raise ValueError(f"model must be an nn.Module or a callable, got {type(model).__name__}")
+    found = as_tensor(x)
+    x = x if found is None else found
+    check_samples(x)
     if not len(x):
         raise ValueError("x must hold at least one sample, got none")
     call = ModelCall(model)
@@ -121,6 +128,9 @@ def pseudo_labels(
             placed = rows.to(model_device(model, None, rows.device))
             parts.append(read_outputs(call(placed), len(rows), "logits").float())
     confidence, y = torch.cat(parts).softmax(dim=1).max(dim=1)
+    if bool(confidence.isnan().any()):
+        sample = int(confidence.isnan().nonzero()[0])
+        raise ValueError(f"the model returns no finite logits, first in sample {sample}")
     kept = (confidence >= min_confidence).to(x.device)
     if not bool(kept.any()):
         raise ValueError(

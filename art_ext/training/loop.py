@@ -46,7 +46,7 @@ from art_ext.training.schedules import warm_up
 from art_ext.training.sources import Data, Sources, make_sources
 from art_ext.training.state import TrainState
 from art_ext.training.step import Step
-from art_ext.training.trial import check_failure_on_one_row, check_one_row
+from art_ext.training.trial import check_failure_on_one_row, check_one_row, raw_output, returns_nan
 from art_ext.training.validation import Validation, better
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
 # updates between checks of the losses on an accelerator, because each check waits for it
 CHECK_EVERY = 20
+LARGE = 100.0  # a network with a larger weight is tried before it is saved
 
 
 @public(TrainingOptions)
@@ -68,10 +69,10 @@ def train(model: nn.Module, data: Data, recipe: Recipe | str, **options: Any) ->
     Args:
         model: an ``nn.Module`` from (r, *S) to logits (r, C), or to what the recipe's head makes
             class scores of, normalisation included. It is trained in place.
-        data: (x, y), tensors (N, *S) in the box and (N,) class indices. Or an iterable of such
-            minibatches with a length, such as a ``DataLoader``. Or a map-style dataset of torch,
-            torchvision, Hugging Face or MAITE, or ``as_dataset(dataset, workers=4)`` of any
-            library. Each process reads its own rows only, except of iterables that are no
+        data: (x, y), tensors or arrays (N, *S) in the box and (N,) class indices. Or an iterable of
+            minibatches of tensors with a length, such as a ``DataLoader``. Or a map-style dataset
+            of torch, torchvision, Hugging Face or MAITE, or ``as_dataset(dataset, workers=4)`` of
+            any library. Each process reads its own rows only, except of iterables that are no
             ``DataLoader`` of a map-style dataset.
         recipe: a recipe, or the name of one, as ``make_recipe`` takes it, which then has its
             defaults.
@@ -359,7 +360,9 @@ def _train_batch(run: _Run, batch: Batch) -> None:
         )
         try:
             _update(run, step)
-        except Exception:
+        except Exception as error:
+            if engine.classes is None and not isinstance(error, torch.OutOfMemoryError):
+                raw_output(run.model, x[:1])  # its error names the shape of the samples
             if len(x) == 1:  # tensors were tried before, a loader's batches were not
                 place = f"batch {state.batch} of epoch {state.epoch}, counted from 0"
                 remedy = f"leave out {place} (drop_last=True)"
@@ -417,17 +420,33 @@ def _radius(run: _Run, update: int) -> float:
 
 
 def _check_numbers(run: _Run) -> None:
-    """Raise ValueError if a loss or a weight is not finite.
+    """Raise ValueError if a loss or a weight is not finite, or the next loss would be NaN.
 
-    A checkpoint of such weights would be useless.
+    A checkpoint of such weights would be useless. Only a network with a large weight is tried.
     """
     run.state.losses.check(1, run.length)
-    weights = [weight for group in run.optimizer.param_groups for weight in group["params"]]
-    if not bool(torch.stack([weight.detach().isfinite().all() for weight in weights]).all()):
-        raise ValueError(
-            f"the weights are not finite after weight update {run.state.update - 1}: lower the"
-            " learning rate; earlier checkpoints are kept"
-        )
+    weights = [
+        weight.detach() for group in run.optimizer.param_groups for weight in group["params"]
+    ]
+    if bool(torch.stack([(weight.abs() <= LARGE).all() for weight in weights]).all()):
+        return
+    found = "the loss is nan"
+    if not all(bool(weight.isfinite().all()) for weight in weights):
+        found = "the weights are not finite"
+    elif not _diverged(run):
+        return
+    raise ValueError(
+        f"{found} after weight update {run.state.update - 1}: lower the learning rate; earlier"
+        " checkpoints are kept"
+    )
+
+
+def _diverged(run: _Run) -> bool:
+    """Return True, on every process, if the network of one returns NaN for its first samples."""
+    engine = run.engine
+    with global_streams_kept(engine.device):
+        nan = returns_nan(run.recipe.head.export(run.model), run.sources.batches.example)
+    return bool(engine.total(torch.tensor(float(nan), device=engine.device)))
 
 
 def _due(run: _Run, every: int | None) -> bool:

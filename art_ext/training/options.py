@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from art_ext.configuration.options import check_options, class_for, documented, options_of
 from art_ext.configuration.training import LENGTHS, MEASURES, TrainingConfig
 from art_ext.core.checks import check_choice
+from art_ext.core.samples import with_tensors
 from art_ext.storage.store import local_folder
 from art_ext.tracking import check_trackers
 from art_ext.training.augmentation import AUGMENTATIONS, Augmentation
@@ -53,6 +54,8 @@ class TrainingOptions(_Keywords):
     def __post_init__(self) -> None:
         # a generator would serve one epoch only
         object.__setattr__(self, "callbacks", tuple(self.callbacks))
+        for name in ("append", "extra_data", "validation_data"):
+            object.__setattr__(self, name, with_tensors(getattr(self, name)))
         lengths = {name: getattr(self, name) for name in LENGTHS}
         given = {name: value for name, value in lengths.items() if value is not None}
         if len(given) != 1:
@@ -171,8 +174,9 @@ TrainingOptions.__doc__ = f"{TrainingOptions.__doc__}\n\n{documented(TrainingOpt
 
 def check_measures(names: Any) -> None:
     """Raise ValueError for a name that is no measure. The nearest one is named."""
-    if isinstance(names, str):
-        raise ValueError(f"track must be a sequence of names, got the text {names!r}")
+    if isinstance(names, str) or not isinstance(names, Collection):
+        kind = "the text " if isinstance(names, str) else ""
+        raise ValueError(f"track must be a sequence of names, got {kind}{names!r}")
     for name in names:
         check_choice("track", name, MEASURES)
 

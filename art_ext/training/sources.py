@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from art_ext.core.geometry import Box
+from art_ext.core.samples import with_tensors
 from art_ext.data import Dataset, LazyDataset, Samples, as_dataset
 from art_ext.data.objects import is_dataset
 from art_ext.training.appending import Joined, More, appended
@@ -54,6 +55,7 @@ def make_sources(
     """
     held: Held | None = options.validation_data
     batches: Batches
+    data = with_tensors(data)
     if isinstance(data, Dataset):
         data = (data.x, data.y)
     elif is_dataset(data):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from art_ext.core.calling import ModelCall
 from art_ext.core.networks import model_device
+from art_ext.core.outputs import read_outputs
 from art_ext.training.heads import Head
 from art_ext.training.modes import set_training
 
@@ -52,6 +53,12 @@ def raw_output(model: nn.Module, rows: Tensor, name: str = "model") -> Any:
             f"the {name} fails on inputs of shape {tuple(rows.shape)}: {type(error).__name__}:"
             f" {error}"
         ) from error
+
+
+def returns_nan(model: nn.Module, rows: Tensor) -> bool:
+    """Return True if the class scores of a network for rows (r, *S), in eval mode, give no loss."""
+    scores = read_outputs(raw_output(model, rows), len(rows), "logits")
+    return bool(scores.float().log_softmax(dim=1).isnan().any())
 
 
 def check_one_row(

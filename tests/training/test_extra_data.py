@@ -190,6 +190,23 @@ class TestPseudoLabels:
             pseudo_labels(network(), x, min_confidence=1.0)
         with pytest.raises(ValueError, match=r"^x must hold at least one sample, got none"):
             pseudo_labels(network(), x[:0])
+        with pytest.raises(
+            ValueError, match=r"^model must be an nn\.Module or a callable, got int"
+        ):
+            pseudo_labels(3, x)
+        with pytest.raises(TypeError, match=r"^x must be a torch tensor, got list"):
+            pseudo_labels(network(), x.tolist())  # type: ignore[arg-type]
+        x[1] = torch.nan
+        with pytest.raises(
+            ValueError, match=r"^the model returns no finite logits, first in sa.* 1$"
+        ):
+            pseudo_labels(network(), x)
+
+    def test_arrays_are_taken_like_tensors(self, network: Build) -> None:
+        x = torch.rand(3, 1, 4, 4)
+        found = pseudo_labels(network(), x.numpy())  # type: ignore[arg-type]
+        for one, other in zip(found, pseudo_labels(network(), x), strict=True):
+            assert torch.equal(one, other)
 
 
 # --- bad input ---
@@ -209,7 +226,18 @@ class TestPseudoLabels:
         ),
         ({"extra_data": (torch.rand(2, 1, 4, 4), torch.zeros(3).long())}, "^y of extra_data must"),
         ({"extra_data": ("no.npz",)}, "^extra_data must name an existing .npz file, got 'no.npz'"),
-        ({"extra_data": torch.rand(2, 1, 4, 4)}, "^extra_data must be a pair of tensors"),
+        (
+            {"extra_data": torch.rand(2, 1, 4, 4)},
+            "^extra_data must be a pair .* files, got Tensor$",
+        ),
+        (
+            {"extra_data": (np.zeros((2, 1, 4, 4)), [0, 1])},
+            r"^extra_data must be a pair .* files, got \['ndarray', 'list'\]$",
+        ),
+        (
+            {"extra_data": (torch.rand(0, 1, 4, 4), torch.zeros(0).long())},
+            "^extra_data must hold at least one sample, got none$",
+        ),
     ],
 )
 def test_errors_name_the_option(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from art_ext.tracking.backends import Wandb
-from art_ext.training import Pgd, TrainingOptions, train
+from art_ext.training import Pgd, TrainingOptions, make_recipe, train
 from art_ext.training.checkpoints import checkpoints, load_checkpoint
 from art_ext.training.recipes import Natural
 
@@ -157,13 +157,32 @@ class Short(list[Any]):
         (None, "must have a length"),
         ([X, X, X], r"must give pairs \(x, y\), got Tensor in batch 0"),
         ([{"x": X, "y": Y}], r"must give pairs \(x, y\), got dict in batch 0"),
-        ((X.numpy(), Y.numpy()), r"must give pairs \(x, y\), got ndarray in batch 0"),
+        ([X.numpy()] * 3, r"must give pairs \(x, y\), got ndarray in batch 0"),
         ([(X.numpy(), Y.numpy())], "must be a.* tensor"),
         ([(X[:, 0, 0, 0], Y)], r"got \(20,\)"),
     ],
 )
 def test_what_is_no_loader(data: Any, message: str, refused: Callable[..., None]) -> None:
     refused(message, data)
+
+
+def test_a_pair_of_arrays_is_taken_like_one_of_tensors() -> None:
+    names = ("validation_data", "append", "extra_data")
+    pairs: list[Any] = [DATA, (X.numpy(), Y.numpy()), [X.double().numpy(), Y.int().numpy()]]
+    losses = [
+        train(build(), pair, "natural", epochs=2, **dict.fromkeys(names, pair)).losses
+        for pair in pairs
+    ]
+    assert torch.equal(losses[0], losses[1])
+    assert torch.equal(losses[0], losses[2])
+
+
+@pytest.mark.parametrize("recipe", ["natural", "pgd", "free", "fast", "grad-align"])
+def test_samples_that_the_network_does_not_take(recipe: str) -> None:
+    method = make_recipe(recipe) if recipe == "natural" else make_recipe(recipe, eps=8 / 255)
+    message = r"^the model fails on inputs of shape \(1, 1, 3, 4\): RuntimeError: mat1 and mat2"
+    with pytest.raises(ValueError, match=message):
+        train(build(), (X[:, :, :3], Y), method, epochs=1)
 
 
 def test_a_loader_that_breaks_its_promise() -> None:
@@ -315,6 +334,7 @@ def test_what_is_no_model_or_recipe(refused: Callable[..., None]) -> None:
             {"schedule_metric": "loss"},
             "schedule_metric belongs to a schedule whose .step.. takes a metric.*got 'loss'",
         ),
+        ({"track": 3}, "track must be a sequence of names, got 3"),
         ({"checkpoint_dir": None, "resume": True}, "resume and trackers need a checkpoint_dir"),
     ],
 )
@@ -447,6 +467,48 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
             checkpoint_dir=tmp_path,
         )
     assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["update-000000003"]
+
+
+@pytest.mark.parametrize("held", [0, 4])
+def test_weights_that_give_no_loss_are_never_saved(held: int, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
+    with pytest.raises(ValueError, match="the loss is nan after weight update 0: lower the learn"):
+        train(
+            model,
+            DATA,
+            "natural",
+            updates=1,
+            optimizer="sgd",
+            learning_rate=1e30,
+            schedule="constant",
+            validation=held,
+            checkpoint_dir=tmp_path,
+        )
+    assert all(bool(weight.isfinite().all()) for weight in model.parameters())
+    assert not [*tmp_path.rglob("*.safetensors")]
+
+
+def test_large_weights_that_give_a_loss_are_saved(tmp_path: Path) -> None:
+    model = build()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(1e6)
+    rows: list[int] = []
+    model.register_forward_hook(Counter(rows))
+    result = train(model, DATA, "natural", updates=1, batch_size=20, checkpoint_dir=tmp_path)
+    assert bool(result.losses.isfinite().all())
+    assert (tmp_path / "model.safetensors").is_file()
+    assert rows == [20]  # the trial of a copy counts nothing
+
+
+class Counter:
+    """A hook with a list of its own in a copy of its network."""
+
+    def __init__(self, rows: list[int]) -> None:
+        self.rows = rows
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        self.rows.append(len(output))
 
 
 # --- folders ---

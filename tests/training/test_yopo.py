@@ -281,6 +281,15 @@ def test_the_first_layer_is_given_by_name(kind):
             kind(eps=EPS, first=given)
 
 
+@pytest.mark.parametrize("first", [None, "1"])
+def test_a_network_of_nan_is_blamed_and_not_its_first_layer(first, data):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    with torch.no_grad():
+        model[1].weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"^the loss is nan in batch 0 of epoch 0"):
+        train(model, data, Yopo(eps=EPS, first=first), epochs=1)
+
+
 def test_crafting_in_eval_mode_may_run_a_norm_and_dropout_alone(data):
     x = data[0]
     assert YopoTrades(eps=EPS, first="drop").fitted(Odd(), x, 0).first == "drop"

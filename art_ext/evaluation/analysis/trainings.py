@@ -17,6 +17,7 @@ from art_ext.storage.training import (
     CONFIGURATION,
     HISTORY,
     VALIDATIONS,
+    WEIGHTS,
     configuration_of,
     is_training,
     read_run,
@@ -77,7 +78,9 @@ class LoadedTraining:
     def state(self) -> str:
         """Progress of the training, in words."""
         last = self.points[-1]
-        return f"{counted(int(last.epoch), 'epoch')} so far, {counted(last.updates, 'update')}"
+        ended = not self.text and (self.folder / WEIGHTS).is_file()  # run.json is the command's
+        done = f"{counted(int(last.epoch), 'epoch')}{'' if ended else ' so far'}"
+        return f"{done}, {counted(last.updates, 'update')}"
 
     @property
     def held(self) -> int | None:
