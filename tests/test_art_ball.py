@@ -218,6 +218,7 @@ def test_every_parameter_reaches_the_core(shell, classifier, sample, monkeypatch
         "kinetic",
         "continue_from",
         "x_init",
+        "transform",
     }
     assert set(given) <= theirs
 

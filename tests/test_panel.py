@@ -30,6 +30,7 @@ SETTINGS = Settings((EPS,), 300, "linf", True, "logits", (0.0, 1.0), 16, None, 3
 # those that need a generator are in test_limits_evaluation.py
 NAMES = tuple(spec.name for spec in registry.specs() if not spec.resources)
 BLACK_BOX = tuple(name for name in NAMES if registry.get(name).access in ("labels", "scores"))
+HARD_LABEL = {"opt", "rays", "sign_opt"}
 MINIMISING: dict[str, dict[str, Any]] = {
     "ead": {"num_steps": 30, "search_steps": 3, "initial_const": 0.5},
     "cw": {"num_steps": 30, "search_steps": 3, "initial_const": 0.5, "step_size": 0.05},
@@ -84,8 +85,8 @@ class TestAttacks:
     def test_the_panel_is_what_the_core_has(self) -> None:
         members = [find_attack(name) for name in NAMES]
         assert [member.name for member in members] == list(NAMES)
-        assert {one.name for one in members if one.nearest} == {"rays", *MINIMISING}
-        assert {one.name for one in members if one.stops_early} == {"rays"}
+        assert {one.name for one in members if one.nearest} == {*HARD_LABEL, *MINIMISING}
+        assert {one.name for one in members if one.stops_early} == HARD_LABEL
         assert {one.name for one in members if one.bounded} == set(BLACK_BOX)
 
     @pytest.mark.parametrize("name", NAMES)
@@ -113,7 +114,7 @@ class TestAttacks:
         }
         assert {key: given[key] for key in shared} == shared
         assert given.get("max_queries") == (300 if name in BLACK_BOX else None)
-        assert given.get("stop_on_success") == (True if name == "rays" else None)
+        assert given.get("stop_on_success") == (True if name in HARD_LABEL else None)
 
     @pytest.mark.parametrize("name", NAMES)
     def test_finds_what_the_function_itself_finds(

@@ -393,7 +393,10 @@ class TestRefusals:
                 {"panel": "quick", "attack_args": {"pgd": {"steps": 3}}},
                 "pgd takes num_steps, .*; got 'steps'",
             ),
-            ({"panel": Panel("x", "cascade", (Member("pdg"),))}, "attack must be one of opt, rays, "),
+            (
+                {"panel": Panel("x", "cascade", (Member("pdg"),))},
+                "attack must be one of opt, rays, ",
+            ),
         ],
     )
     def test_before_anything_is_written(

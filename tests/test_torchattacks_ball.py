@@ -131,6 +131,7 @@ def test_every_argument_reaches_the_core(shell, sample, digits_net, monkeypatch)
         "kinetic",
         "continue_from",
         "x_init",
+        "transform",
         *({"seed"} if shell is FW else ()),
     }
 

@@ -81,6 +81,9 @@ METRICS = {
         ).high
     ),
     "diversity": lambda net, x, y, chain, searched: metrics.diversity(chain, net).mean_distance,
+    "chain_statistics": lambda net, x, y, chain, searched: (
+        metrics.chain_statistics(chain, net, y=y).diversity
+    ),
     "acceptance_rate": lambda net, x, y, chain, searched: metrics.acceptance_rate(chain),
     "perturbation_stability": lambda net, x, y, chain, searched: metrics.perturbation_stability(
         net, x, chain.x_adv

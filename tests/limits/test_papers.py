@@ -9,7 +9,7 @@ import pytest
 from art_ext.configuration.limits import resolve_limits
 from art_ext.core.limits import intrinsic_robustness_bound
 
-PAPERS = Path(__file__).parents[2] / "benchmarks" / "papers"
+PAPERS = Path(__file__).parents[2] / "benchmarks" / "papers" / "configurations"
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist"])

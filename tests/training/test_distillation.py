@@ -430,7 +430,7 @@ def test_faults_of_a_run_are_found_before_anything_is_written(tmp_path: Path) ->
 
 
 def test_the_setting_of_the_authors_is_a_file() -> None:
-    found = resolve({}, ROOT / "benchmarks" / "papers" / "distillation.toml")
+    found = resolve({}, ROOT / "benchmarks" / "papers" / "configurations" / "distillation.toml")
     assert found.make_recipe().settings()["temperature"] == 100.0
     assert (found.epochs, found.batch_size, found.validation) == (50, 128, 5000)
     assert (found.optimizer, found.learning_rate, found.momentum) == ("sgd", 0.01, 0.9)
