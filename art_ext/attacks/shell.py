@@ -274,12 +274,14 @@ class FunctionAttack(CoreAttack):
         _core_names: its keywords by the shell's, where they differ.
         _inputs: its keywords for further arrays that ``generate`` takes, by the shell's.
         _replaced: by parameter, values that reach the function as another value.
+        _targets: False if the function has no parameter ``targeted``.
     """
 
     _function: ClassVar[Callable[..., AttackResult]]
     _core_names: ClassVar[dict[str, str]] = {}
     _inputs: ClassVar[dict[str, str]] = {}
     _replaced: ClassVar[dict[str, dict[Any, Any]]] = {}
+    _targets: ClassVar[bool] = True
 
     @property
     def _generate_keywords(self) -> tuple[str, ...]:
@@ -298,6 +300,8 @@ class FunctionAttack(CoreAttack):
         settings["clip_values"] = tuple(self.estimator.clip_values)
         for name, core_name in self._inputs.items():
             settings[core_name] = self._input(name, options.pop(name), x)
+        if not self._targets and settings.pop("targeted"):
+            raise ValueError(f"{type(self).__name__} cannot be targeted: its page says why")
         if self._inputs and settings.pop("targeted", False):
             settings["targets"] = labels
             labels = None

@@ -1828,6 +1828,7 @@ class OPT(FunctionAttack):
     _function = staticmethod(core.opt)
     _switches: ClassVar[tuple[str, ...]] = ("targeted", "stop_on_success", "verbose", "probe")
     _core_names: ClassVar[dict[str, str]] = {"learning_rate": "step_size"}
+    _targets: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -2334,6 +2335,7 @@ class SignOPT(FunctionAttack):
     _function = staticmethod(core.sign_opt)
     _switches: ClassVar[tuple[str, ...]] = ("targeted", "stop_on_success", "verbose", "probe")
     _core_names: ClassVar[dict[str, str]] = {"learning_rate": "step_size"}
+    _targets: ClassVar[bool] = False
 
     def __init__(
         self,

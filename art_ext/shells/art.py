@@ -121,6 +121,8 @@ def attributes(plan: Plan) -> dict[str, object]:
         found["_inputs"] = dict(shell.inputs)
     if shell.replaced:
         found["_replaced"] = {name: dict(values) for name, values in shell.replaced.items()}
+    if "targeted" not in plan.spec.parameters and not shell.inputs:
+        found["_targets"] = False
     return found
 
 
@@ -142,6 +144,7 @@ def source(plan: Plan) -> str:
         "_core_names": "dict[str, str]",
         "_inputs": "dict[str, str]",
         "_replaced": "dict[str, dict[Any, Any]]",
+        "_targets": "bool",
     }
     for name, value in attributes(plan).items():
         lines += [f"    {name}: ClassVar[{types[name]}] = {value!r}"]
