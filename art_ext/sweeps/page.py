@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MOST_PARTS = 6  # axes of a figure
 IN_LINE = 3
 LETTERS = 18  # of a value on an axis
+ROW = 0.25  # inches of a row of texts
 SPREAD = "Bars are the standard deviation over"
 
 
@@ -148,8 +149,12 @@ def _plot(results: Results, name: str, parts: Sequence[Any], whole: int) -> Plot
             _heat(axes, cells, name, scale, (min(means), max(means)))
             axes.set(xlabel=title(sweep, sweep.columns), ylabel=title(sweep, sweep.rows))
         else:
-            _lines(axes, cells, name, scale)
-            axes.set(xlabel=title(sweep, sweep.rows), ylabel=f"{name}{unit}")
+            labels = title(sweep, sweep.rows), f"{name}{unit}"
+            if _lines(axes, cells, name, scale):
+                # one row for each text
+                figure.set_figheight(max(figure.get_figheight(), ROW * len(cells) + 1))
+                labels = labels[1], labels[0]
+            axes.set(xlabel=labels[0], ylabel=labels[1])
     caption = f"{name}{unit}: mean over {', '.join(sweep.over)}."
     if not sweep.columns:
         caption += f" {SPREAD} {', '.join(sweep.over)}."
@@ -158,8 +163,8 @@ def _plot(results: Results, name: str, parts: Sequence[Any], whole: int) -> Plot
     return Plot("", f"{name}{unit}", caption, to_png(figure), in_line)
 
 
-def _lines(axes: Axes, cells: dict[tuple[str, str], Group], name: str, scale: float) -> None:
-    """Draw means and spreads against the values of one key."""
+def _lines(axes: Axes, cells: dict[tuple[str, str], Group], name: str, scale: float) -> bool:
+    """Draw means and spreads against the values of one key. Texts are rows: return True."""
     groups = [
         (row, one.values[name])
         for (row, _), one in cells.items()
@@ -171,12 +176,16 @@ def _lines(axes: Axes, cells: dict[tuple[str, str], Group], name: str, scale: fl
     x = list(range(len(groups))) if texts else plain
     means = [scale * float(one.mean or 0.0) for _, one in groups]
     spreads = [scale * (one.spread or 0.0) for _, one in groups]
-    line = "none" if texts else "-"
-    axes.errorbar(x, means, yerr=spreads, color=COLOURS[0], marker="o", capsize=3, linestyle=line)
+    look: Any = {"color": COLOURS[0], "marker": "o", "capsize": 3}
     if texts:
-        axes.set_xticks(x, [short(row, LETTERS) for row, _ in groups], rotation=20, ha="right")
-    elif min(plain) > 0 and max(plain) / min(plain) > 30:
+        axes.errorbar(means, x, xerr=spreads, linestyle="none", **look)
+        axes.set_yticks(x, [short(row, 2 * LETTERS) for row, _ in groups])
+        axes.invert_yaxis()
+        return True
+    axes.errorbar(x, means, yerr=spreads, **look)
+    if min(plain) > 0 and max(plain) / min(plain) > 30:
         axes.set_xscale("log")
+    return False
 
 
 def _heat(
