@@ -31,7 +31,7 @@ from art_ext.core.attacks.engine.state import State
 from art_ext.core.geometry import linear_minimiser, row_norms, unit
 from art_ext.core.result import AttackResult
 
-NEAREST = ("rays", "ead", "cw", "i_fgm", "zoo", "in_distribution")
+NEAREST = ("rays", "opt", "sign_opt", "ead", "cw", "i_fgm", "zoo", "in_distribution")
 BALL = [name for name in attacks.__all__ if name not in NEAREST]
 BLACK_BOX = {"nes": nes, "frank_wolfe_black_box": frank_wolfe_black_box}
 

@@ -609,7 +609,7 @@ class TestLedger:
 
         with pytest.raises(
             ValueError,
-            match="one-hot rows, which carry no score: use a hard-label attack such as rays",
+            match="one-hot rows, which carry no score: use a hard-label attack such as opt, rays",
         ):
             attack(one_hot, samples(), eps=0.1)
 

@@ -294,12 +294,17 @@ class TestRefusals:
                 {"clip_values": (0.0, 2.0)},
                 r"knows no box but clip_values=\(0, 1\)",
             ),
-            ("torchattacks:PGD", {}, {"outputs": "labels"}, "PGD needs gradients.*: run rays"),
+            (
+                "torchattacks:PGD",
+                {},
+                {"outputs": "labels"},
+                "PGD needs gradients.*: run opt or rays or sign_opt",
+            ),
             (
                 "art:SquareAttack",
                 {},
                 {"outputs": "labels"},
-                "SquareAttack needs scores.*: run rays",
+                "SquareAttack needs scores.*: run opt or rays or sign_opt",
             ),
             (
                 "art:BasicIterativeMethod",

@@ -207,7 +207,7 @@ class TestFiles:
             ),
             (
                 "[[attack]]\nattack = 'fgsm'\nsteps = 3",
-                "line 3: wanted name, attack, arguments, norms only, got steps",
+                "line 3: wanted name, attack, arguments, norms, optional only, got steps",
             ),
             (
                 "[[attack]]\nattack = 'fgsm'\nnorms = 'l1'",
@@ -281,7 +281,7 @@ class TestFiles:
     def test_unknown_names(self, tmp_path: Path) -> None:
         with pytest.raises(
             ValueError,
-            match="panel must be one of quick, standard, black-box, rand, paper, or an existing",
+            match="panel must be one of quick, standard, black-box, hard-label, rand, paper, or an",
         ):
             find_panel("standart")
         with pytest.raises(ValueError, match=r"existing \.toml file"):

@@ -433,7 +433,7 @@ class TestListing:
         ]
         assert [line.split()[0] for line in lines[1:]] == registry.names()
         only = CliRunner().invoke(cli.app, ["attacks", "--access", "labels"]).output
-        assert [line.split()[0] for line in only.splitlines()[1:]] == ["rays"]
+        assert [line.split()[0] for line in only.splitlines()[1:]] == ["opt", "rays", "sign_opt"]
 
     def test_json_with_parameters_and_ones_own(self, tmp_path: Path) -> None:
         file = written(tmp_path, SHAKE)

@@ -176,13 +176,13 @@ def _lines(axes: Axes, cells: dict[tuple[str, str], Group], name: str, scale: fl
     x = list(range(len(groups))) if texts else plain
     means = [scale * float(one.mean or 0.0) for _, one in groups]
     spreads = [scale * (one.spread or 0.0) for _, one in groups]
-    look: Any = {"color": COLOURS[0], "marker": "o", "capsize": 3}
+    style: Any = {"color": COLOURS[0], "marker": "o", "capsize": 3}
     if texts:
-        axes.errorbar(means, x, xerr=spreads, linestyle="none", **look)
+        axes.errorbar(means, x, xerr=spreads, linestyle="none", **style)
         axes.set_yticks(x, [short(row, 2 * LETTERS) for row, _ in groups])
         axes.invert_yaxis()
         return True
-    axes.errorbar(x, means, yerr=spreads, **look)
+    axes.errorbar(x, means, yerr=spreads, **style)
     if min(plain) > 0 and max(plain) / min(plain) > 30:
         axes.set_xscale("log")
     return False
