@@ -160,6 +160,17 @@ def test_radii_are_a_curve_and_one_value_is_none() -> None:
     assert charts[0].lower[0].lines == ("0.1",)
 
 
+def test_values_of_a_curve_that_begins_later_stand_at_their_stops() -> None:
+    """The script counts stops from the first of the figure, also for such a curve."""
+    rows = summarise_transfer(make_records(["a", "b"]))
+    kept = [row for row in rows if row.varied and not (row.target == "b" and row.value == 0)]
+    chart = dict(curves(kept))["confidence"][0]
+    late = next(one for one in chart.curves if one.steps.model == "b")
+    assert (late.first, late.steps.x.tolist()) == (1, [10, 30])
+    ends = [round(value * late.steps.samples) for value in late.steps.y]
+    assert late.steps.counts.tolist() == [ends[0], *ends]
+
+
 def test_distances_of_no_success_are_left_out(material: TransferMaterial) -> None:
     rows = [replace(row, l1=math.nan) for row in material.rows if row.varied]
     titles = [chart.title for chart in dict(curves(rows))["confidence"]]

@@ -263,27 +263,21 @@ def _caption(quantity: Quantity, known: bool) -> str:
 def _steps(one: Course, axis: Axis, stops: np.ndarray, factor: float, known: bool) -> svg.Steps:
     x = np.array([axis.of(point) for point, _ in one.points])
     y = np.array([factor * value for _, value in one.points])
-    own = stops[stops <= x[-1]]
-    shown = np.interp(own, x, y)
     unit = one.samples if known and one.samples else _unit(y)
     ends = [wilson(round(value * unit), unit) for value in y.tolist()] if known else []
     marked = zip(x.tolist(), y.tolist(), strict=True) if len(x) <= MOST_MARKS else ()
-    return svg.Steps(
+    return svg.through(
         one.run,
         one.name,
         x,
         y,
-        float(x[-1]),
-        np.ones(len(x), dtype=bool),
-        np.round(shown * unit).astype(np.int64),
         unit,
+        stops,
         one.colour,
         low=np.array([end[0] for end in ends]) if known else None,
         high=np.array([end[1] for end in ends]) if known else None,
         marks=tuple(svg.Mark(place, value, value, value) for place, value in marked),
         label=one.label,
-        sure=np.isin(own, x),
-        joined=True,
     )
 
 

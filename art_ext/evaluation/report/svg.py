@@ -7,6 +7,7 @@ their size. ``chart.html.j2`` writes the elements, the style sheet colours them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -98,6 +99,43 @@ class Steps:
     choice: str = ""
     sure: np.ndarray | None = None
     joined: bool = False
+
+
+def through(
+    model: str,
+    attack: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    unit: int,
+    stops: np.ndarray,
+    colour: int,
+    **style: Any,
+) -> Steps:
+    """Return a curve of straight lines through points.
+
+    Args:
+        model, attack: whose it is.
+        x: (S,) ascending places of the points.
+        y: (S,) their values.
+        unit: number by which a value becomes a count, which the readout shows.
+        stops: (T,) ascending values of the axis at which the readout shows the curve.
+        colour, style: further attributes of ``Steps``.
+    """
+    own = stops[stops <= x[-1]]
+    return Steps(
+        model,
+        attack,
+        x,
+        y,
+        float(x[-1]),
+        np.ones(len(x), dtype=bool),
+        np.round(np.interp(own, x, y) * unit).astype(np.int64),
+        unit,
+        colour,
+        sure=np.isin(own, x),
+        joined=True,
+        **style,
+    )
 
 
 @dataclass(frozen=True)

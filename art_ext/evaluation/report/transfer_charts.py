@@ -225,23 +225,18 @@ def _chart(
 
 def _steps(course: Course, stops: np.ndarray, colour: int, attacks: Sequence[str]) -> svg.Steps:
     x, y = (np.array([getattr(mark, axis) for mark in course.marks]) for axis in "xy")
-    own = stops[(stops >= x[0]) & (stops <= x[-1])]
-    return svg.Steps(
+    return svg.through(
         course.name,
         course.attack,
         x,
         y,
-        float(x[-1]),
-        np.ones(len(x), dtype=bool),
-        (np.interp(own, x, y) * course.samples).round().astype(int),
         course.samples,
+        stops,
         colour,
         marks=tuple(course.marks),
         faint=course.attack != attacks[0],
         label=course.name,
         choice=course.attack if len(attacks) > 1 else "",
-        sure=np.isin(own, x),
-        joined=True,
     )
 
 
