@@ -133,10 +133,7 @@ class SignHunter(Method[SignState]):
 
     def begin(self, problem: Problem, state: SignState) -> SignState:
         """Begin a round at the current points, which are remembered if none was better."""
-        better = ~(state.losses < state.best_losses)
-        state.best = torch.where(better.unsqueeze(1), state.x, state.best)
-        state.best_losses = torch.where(better, state.losses, state.best_losses)
-        state.best_success = torch.where(better, state.success, state.best_success)
+        state.best, state.best_losses, state.best_success = self._highest(state)
         state.centre = state.x
         state.signs.fill_(1)
         state.x = self.point(problem, state, slice(None))
@@ -162,20 +159,21 @@ class SignHunter(Method[SignState]):
 
     def end(self, state: SignState, answers: Answers) -> tuple[Tensor, Tensor]:
         """Return the points of highest loss, and their losses."""
-        better, x, losses, _ = self._highest(state)
-        return torch.where(better, x, state.best), losses
+        x, losses, _ = self._highest(state)
+        return x, losses
 
     def preferred(self, state: SignState) -> tuple[Tensor, Tensor]:
         """Prefer the point of highest loss where it is a success."""
-        better, x, _, success = self._highest(state)
-        return torch.where(better, x, state.best), success
+        x, _, success = self._highest(state)
+        return x, success
 
     @staticmethod
-    def _highest(state: SignState) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _highest(state: SignState) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the points of highest loss so far, their losses, and whether they succeed."""
         better = ~(state.losses < state.best_losses)
+        x = torch.where(better.unsqueeze(1), state.x, state.best)
         losses = torch.where(better, state.losses, state.best_losses)
-        success = torch.where(better, state.success, state.best_success)
-        return better.unsqueeze(1), state.x, losses, success
+        return x, losses, torch.where(better, state.success, state.best_success)
 
     def block_of(self, number: int) -> int | None:
         """Return the block of a candidate, None for the first one of a round."""
