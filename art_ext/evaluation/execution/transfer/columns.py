@@ -17,6 +17,8 @@ from art_ext.storage.transfer import ANSWERS, CLEAN, CRAFTED, TransferFolder
 if TYPE_CHECKING:
     from art_ext.evaluation.execution.transfer.job import Chunk, Job
 
+IMAGES = ("x_adv", "states", "iterates")  # of a crafting
+
 
 def records_of(job: Job, folder: TransferFolder) -> Iterator[dict[str, Any]]:
     """Yield the rows of each crafting on each target, over each chunk, by column.
@@ -25,16 +27,29 @@ def records_of(job: Job, folder: TransferFolder) -> Iterator[dict[str, Any]]:
         ValueError: if a file is damaged or missing.
     """
     for crafting in job.plan.craftings:
+        # all targets share these files, which hold images too
+        crafted = {
+            chunk: _without_images(_known(folder, CRAFTED, job.crafted_key(crafting, chunk)))
+            for chunk in job.plan.chunks
+        }
         for target in crafting.targets:
             for chunk in job.plan.chunks:
-                yield from _rows(job, folder, crafting, target, chunk)
+                yield from _rows(job, folder, crafting, crafted[chunk], target, chunk)
+
+
+def _without_images(crafted: Tensors) -> Tensors:
+    return {name: one for name, one in crafted.items() if name not in IMAGES}
 
 
 def _rows(
-    job: Job, folder: TransferFolder, crafting: Crafting, target: str, chunk: Chunk
+    job: Job,
+    folder: TransferFolder,
+    crafting: Crafting,
+    crafted: Tensors,
+    target: str,
+    chunk: Chunk,
 ) -> Iterator[dict[str, Any]]:
     source = crafting.source
-    crafted = _known(folder, CRAFTED, job.crafted_key(crafting, chunk))
     found = _known(folder, ANSWERS, job.answers_key(target, crafting, chunk))
     own = _known(folder, CLEAN, job.clean_key(source, chunk))
     other = _known(folder, CLEAN, job.clean_key(target, chunk))["prediction"]
@@ -64,12 +79,14 @@ def _rows(
         **_lengths(crafted["lengths"]),
     }
     yield _arrays({**shared, **end, **cost})
+    if not setting.at:
+        return
+    on_source = _known(folder, ANSWERS, job.answers_key(source, crafting, chunk))["iterates"]
     for place, mark in enumerate(setting.at):
         said = found["iterates"][place]
-        on_source = _known(folder, ANSWERS, job.answers_key(source, crafting, chunk))
         taken = {
             "at": mark,
-            "whitebox": goal.reached_on_source(on_source["iterates"][place]),
+            "whitebox": goal.reached_on_source(on_source[place]),
             **goal.metrics(said, None),
             "states": goal.reached(said).to(torch.int64),
             "num_states": 1,
