@@ -103,12 +103,13 @@ def _load(
     """Return sources, targets, all loaded models by name, and the samples."""
     from art_ext.data import load_data
     from art_ext.evaluation.execution.models import facts_of
+    from art_ext.evaluation.execution.transfer.models import united
     from art_ext.models.sources import load_source
 
     _, device = shard_and_device(config.shard, config.device)
     sources = sources_of(config.source, config, "source", device)
     targets = sources_of(config.target, config, "target", device) or None
-    every = {**sources, **(targets or {})}
+    every = {**sources, **united(sources, targets or {})}
     _check_names(config, list(every))
     loaded = {name: load_source(one) for name, one in every.items()}
     options = data_keywords(config)
@@ -138,11 +139,6 @@ def run_transfer(config: TransferConfig, watcher: Watcher) -> TransferOutcome:
     engine_args = parse_arguments(config.engine_args or "", "engine-args")
     here = device_of_driver(config.device, config.engine)
     sources, targets, loaded, samples = _load(replace(config, device=here))
-    if targets and any(sources.get(name, one) != one for name, one in targets.items()):
-        twice = next(name for name, one in targets.items() if sources.get(name, one) != one)
-        raise ValueError(
-            f"source and target {twice!r} must be the same model, or have names of their own"
-        )
     note_reading(watcher, samples, config.n, TransferConfig.n)
     return run(
         {name: loaded[name] for name in sources},

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import pyarrow as pa
+    from torch import Tensor
 
 RECORDS = "records.parquet"
 COLUMNS = (
@@ -223,6 +224,23 @@ def read_parquet(store: Store, name: str) -> pd.DataFrame:
 
     with damage_named(store.path / name), store.reading(name) as stream:
         return pd.read_parquet(stream, engine="pyarrow")
+
+
+def read_tensors(store: Store, name: str) -> dict[str, Tensor]:
+    """Read a safetensors file of a run folder.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged. The message names it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    with damage_named(store.path / name):
+        try:
+            return load(store.read(name))
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error
 
 
 @contextmanager

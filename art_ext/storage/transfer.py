@@ -55,8 +55,8 @@ from art_ext.storage.ownership import (
     sweep,
     write_json,
 )
-from art_ext.storage.records import RECORDS, read_parquet
-from art_ext.storage.store import LocalStore, StoreError, store_of
+from art_ext.storage.records import RECORDS, read_parquet, read_tensors
+from art_ext.storage.store import LocalStore, store_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -240,21 +240,10 @@ class TransferFolder:
         Raises:
             ValueError: if its file is damaged. The message names it.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        file = f"{kind}/{key}.safetensors"
         try:
-            return load(self.store.read(file))
+            return read_tensors(self.store, f"{kind}/{key}.safetensors")
         except FileNotFoundError:
             return None
-        except StoreError:
-            raise
-        except (SafetensorError, OSError) as error:
-            raise ValueError(
-                f"{self.store.path / file} is damaged ({error}). Nothing else is lost: remove this"
-                " file and run the same command again, which computes its content again"
-            ) from error
 
     def has(self, kind: str, key: str) -> bool:
         """Return True if a piece of work has ended."""

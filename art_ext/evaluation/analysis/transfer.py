@@ -11,6 +11,7 @@ from art_ext.core.geometry import DISTORTIONS
 from art_ext.core.metrics.chain import QUANTILE
 from art_ext.core.metrics.intervals import paired_difference, wilson
 from art_ext.evaluation.analysis.compare import mcnemar
+from art_ext.evaluation.analysis.table import csv_rows, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -272,14 +273,7 @@ def plain_rows(rows: Sequence[TransferRow]) -> list[dict[str, Any]]:
 
 def transfer_csv(rows: Sequence[TransferRow]) -> str:
     """Return the table as CSV."""
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.DictWriter(text, NAMES, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(plain_rows(rows))
-    return text.getvalue()
+    return csv_rows(NAMES, plain_rows(rows))
 
 
 def transfer_text(rows: Sequence[TransferRow]) -> str:
@@ -295,14 +289,14 @@ def transfer_text(rows: Sequence[TransferRow]) -> str:
         cells += [str(row.at or "end")] if "at" in heads else []
         cells += [
             str(row.counted),
-            _percent(row.strict),
+            percent(row.strict),
             _between(row.strict_low, row.strict_high),
             _signed(row),
             "-" if row.p_value is None else f"{row.p_value:.2g}",
-            _percent(row.authors),
-            _percent(row.source_success),
+            percent(row.authors),
+            percent(row.source_success),
         ]
-        cells += [_percent(row.mean_states), _percent(row.all_states)] if chains else []
+        cells += [percent(row.mean_states), percent(row.all_states)] if chains else []
         lines.append([cell.replace("|", "/") for cell in cells])
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
     lines[1] = ["-" * width for width in widths]
@@ -312,10 +306,6 @@ def transfer_text(rows: Sequence[TransferRow]) -> str:
         + " |"
         for line in lines
     )
-
-
-def _percent(share: float) -> str:
-    return "-" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def _between(low: float, high: float) -> str:

@@ -169,16 +169,21 @@ class Blueprint:
         Raises:
             ValueError: unless they can load it.
         """
-        try:
-            content = pickle.dumps(self)
-            if b"__main__" in content and not script:
-                raise TypeError("a function of the script itself is in no module")
-        except Exception as error:  # pickle raises errors of many kinds
-            raise ValueError(
-                "workers build models and data by themselves: rebuild and the attacks must be"
-                f" functions of importable modules, but pickling them fails ({error})"
-            ) from error
-        return content
+        return pickled(self, script)
+
+
+def pickled(content: object, script: bool = True) -> bytes:
+    """Return what a worker builds a run from for other processes, as ``Blueprint.pickled``."""
+    try:
+        found = pickle.dumps(content)
+        if b"__main__" in found and not script:
+            raise TypeError("a function of the script itself is in no module")
+    except Exception as error:  # pickle raises errors of many kinds
+        raise ValueError(
+            "workers build models and data by themselves: rebuild and the attacks must be"
+            f" functions of importable modules, but pickling them fails ({error})"
+        ) from error
+    return found
 
 
 @dataclass(frozen=True)

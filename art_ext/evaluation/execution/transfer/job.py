@@ -29,6 +29,7 @@ from art_ext.evaluation.execution.job import (
     Rebuild,
     Watcher,
     identity_of_model,
+    pickled,
 )
 from art_ext.evaluation.execution.transfer.craft import Tensors, answers, clean_pass, craft
 from art_ext.evaluation.execution.transfer.ensembles import EnsembleOf
@@ -283,13 +284,7 @@ def distribute_units(
     if not names:
         return
     identity = (work.job.identities, work.job.data.identity)
-    try:
-        content = pickle.dumps((rebuild, plan, identity))
-    except Exception as error:  # pickle raises errors of many kinds
-        raise ValueError(
-            "workers build models and data by themselves: rebuild and the attacks must be functions"
-            f" of importable modules, but pickling them fails ({error})"
-        ) from error
+    content = pickled((rebuild, plan, identity))
     folder = work.folder
     with started(crew, folder.path.absolute()) as begun:
         task = UnitTask(content, uuid.uuid4().hex, folder.home, begun.threads)
