@@ -15,6 +15,7 @@ from art_ext.benchmarks.papers.cells import Cell, Estimate, estimate, exact, mar
 from art_ext.benchmarks.papers.claims import parse_claim
 from art_ext.benchmarks.papers.results import read_results, write_result
 from art_ext.benchmarks.papers.running import NotRunError, run_table
+from art_ext.benchmarks.papers.scales import function_of
 from art_ext.benchmarks.papers.tables import FOLDER, SOURCES, find_tables, read_tables
 from art_ext.cli import app
 from art_ext.core.metrics import wilson
@@ -92,17 +93,23 @@ def test_every_table_has_settings_or_a_reason():
         assert bool(table.scales) != bool(table.not_run), table.id
         for scale in table.scales.values():
             assert scale.minutes <= 10 or scale.name == "full", table.id
-            assert scale.check or {one.run for one in scale.rows.values()} == {*scale.runs}
+            assert {one.run for one in scale.rows.values()} == {*scale.runs}, table.id
+            assert scale.runs or scale.check, table.id
+            if scale.check is not None:
+                assert callable(function_of(scale.check)), table.id
 
 
 @pytest.mark.parametrize("name", [table.id for table in TABLES.values() if table.scales])
-def test_attacks_of_a_table_exist(name):
+def test_attacks_and_trainings_of_a_table_exist(name):
     from art_ext.evaluation.panel.members import find_attack
+    from art_ext.training.runs import resolve
 
     for scale in TABLES[name].scales.values():
         for row in scale.rows.values():
-            if not row.needs:
+            if row.attack and not row.needs:
                 find_attack(row.attack, row.arguments)
+            if row.options:
+                resolve(row.options)
 
 
 def test_tables_come_in_the_order_of_the_papers():
@@ -113,7 +120,8 @@ def test_tables_come_in_the_order_of_the_papers():
 
 def test_full_inherits_from_small(tmp_path):
     table = read_tables(folder_of(tmp_path))["toy"]
-    assert table.scales["full"].runs["digits"] == {**table.scales["small"].runs["digits"], "n": 300}
+    small, full = (table.scales[name].runs["digits"] for name in ("small", "full"))
+    assert full.options == {**small.options, "n": 300}
     assert table.scales["full"].rows == table.scales["small"].rows
     assert list(read_tables(tmp_path)) == ["toy", "own-figure-2"]
 
