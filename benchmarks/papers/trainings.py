@@ -47,7 +47,7 @@ def _values(folder: Path, options: Mapping[str, Any], run: Run, table: Table) ->
     from art_ext.training.runs import resolve, run_training
 
     names = [one.value for one in table.columns.values() if one.value]
-    run_training(resolve({**options, "quiet": True}), folder / "run", resume=True)
+    run_training(resolve(options), folder / "run", resume=True)
     found = values_of("train", folder / "run", names)
     if run.evaluate:
         found |= values_of("evaluate", _evaluated(folder, run.evaluate), names)
