@@ -31,18 +31,19 @@ BATCH = 64
 ATTACK_SEED = 0
 
 
-def _over_seeds(
+def over_seeds(
     seeds: Sequence[int], measure: Callable[[int], Mapping[str, Mapping[str, float]]]
 ) -> Cells:
-    """Return the cells of what a measurement finds with each seed."""
+    """Return the cells of what a measurement finds with each seed. NaN leaves a seed out."""
     found = [measure(seed) for seed in seeds]
-    keys = np.array(seeds, np.int64)
+
+    def cell(row: str, column: str) -> Cell:
+        values = np.array([one[row][column] for one in found])
+        known = ~np.isnan(values)
+        return Cell("seeds", np.array(seeds, np.int64)[known], values[known])
+
     return {
-        row: {
-            column: Cell("seeds", keys, np.array([one[row][column] for one in found]))
-            for column in columns
-        }
-        for row, columns in found[0].items()
+        row: {column: cell(row, column) for column in columns} for row, columns in found[0].items()
     }
 
 
@@ -85,7 +86,7 @@ def max_mahalanobis(
             for row, one in recipes.items()
         }
 
-    return _over_seeds(seeds, measure)
+    return over_seeds(seeds, measure)
 
 
 def _recipe(settings: Mapping[str, Any]) -> Recipe:
@@ -155,7 +156,7 @@ def diverse_ensembles(
             found[row] = _of_ensemble(model, test.x, test.y, radii, num_steps)
         return found
 
-    return _over_seeds(seeds, measure)
+    return over_seeds(seeds, measure)
 
 
 def _of_ensemble(
@@ -187,7 +188,7 @@ def _of_ensemble(
 
 def reverse_cross_entropy(
     seeds: Sequence[int],
-    pairs: int,
+    n: int,
     epochs: int,
     eps: float,
     bim: Mapping[str, Any],
@@ -201,7 +202,7 @@ def reverse_cross_entropy(
 
     Args:
         seeds: of the trainings.
-        pairs: number of images to attack.
+        n: number of images to attack.
         epochs: of each training.
         eps: radius of FGSM, BIM and ILCM.
         bim: arguments of BIM and ILCM.
@@ -225,16 +226,19 @@ def reverse_cross_entropy(
         found = {}
         for recipe, sigma2 in bandwidths.items():
             model = _trained(make_recipe(recipe), epochs, seed)
-            detectors = [*map(make_detector, ("confidence", "non_me")), KernelDensity(sigma2=sigma2)]
+            detectors = [
+                *map(make_detector, ("confidence", "non_me")),
+                KernelDensity(sigma2=sigma2),
+            ]
             for detector in detectors:
                 detector.fit(model, learned.x, learned.y)
             fine = right(data.x, data.y, model)
-            x, y = data.x[fine][:pairs], data.y[fine][:pairs]
+            x, y = data.x[fine][:n], data.y[fine][:n]
             for attack, result in attacks(model, x, y):
                 found[f"{attack}_{recipe}"] = _separation(model, x, y, result, detectors)
         return found
 
-    return _over_seeds(seeds, measure)
+    return over_seeds(seeds, measure)
 
 
 def _separation(
@@ -249,54 +253,3 @@ def _separation(
             clean, adversarial = (detector.score(rows[wrong]) for rows in (x, result.x_adv))
             found[detector.name] = 100 * detection_metrics(clean, adversarial).auroc
     return found
-
-
-def aware_attacks(
-    seeds: Sequence[int],
-    held_out: int,
-    n: int,
-    epochs: int,
-    rejected: float,
-    attack: Mapping[str, Any],
-    weight: float,
-    recipes: Sequence[str],
-    detectors: Sequence[str],
-) -> Cells:
-    """Measure robust accuracy with rejection, under attacks that know the detector and that do not.
-
-    Args:
-        seeds: of the trainings.
-        held_out: images that set the threshold.
-        n: number of other images, which are attacked.
-        epochs: of each training.
-        rejected: share of clean images that the threshold rejects.
-        attack: arguments of PGD.
-        weight: of the detector's penalty.
-        recipes: a row each.
-        detectors: two columns each.
-    """
-    data = load_data("digits")
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(ATTACK_SEED))
-    held, attacked = order[:held_out], order[held_out : held_out + n]
-    x, y = data.x[attacked], data.y[attacked]
-    shared: dict[str, Any] = {"seed": ATTACK_SEED, **attack}
-
-    def measure(seed: int) -> dict[str, dict[str, float]]:
-        found = {}
-        for recipe in recipes:
-            model = _trained(make_recipe(recipe), epochs, seed)
-            plain = pgd(model, x, y, stop_on_success=True, **shared)
-            found[recipe] = {"alone": 100 * robust_accuracy(plain)}
-            for kind in detectors:
-                detector = make_detector(kind)
-                detector.fit(model, data.x[held], None)
-                detector.calibrate(data.x[held], rejected)
-                fine = right(x, y, model) & ~detector.detect(x)
-                passed = plain.success & ~detector.detect(plain.x_adv)
-                knows = {"detector": detector, "detector_weight": weight}
-                aware = pgd(model, x, y, **knows, **shared).success
-                found[recipe][kind] = _percent(fine & ~passed)
-                found[recipe][f"{kind}_aware"] = _percent(fine & ~passed & ~aware)
-        return found
-
-    return _over_seeds(seeds, measure)
