@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -88,7 +88,7 @@ def _technique(
 
 
 def importance(
-    name: str, n: int, scale: int, sides: tuple[int, int], common: Mapping[str, Any]
+    name: str, n: int, scale: int, sides: Sequence[int], common: Mapping[str, Any]
 ) -> Cells:
     """Measure where importance sampling draws: the share of the draws that fall near the digit.
 
