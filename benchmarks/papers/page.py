@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from art_ext.benchmarks.papers.results import read_results
+from art_ext.benchmarks.papers.results import RERUN, read_results
 from art_ext.benchmarks.papers.schema import Column, Table
-from art_ext.benchmarks.papers.tables import read_tables
+from art_ext.benchmarks.papers.tables import find_tables, read_tables
 from art_ext.benchmarks.papers.verdicts import DIFFERS, HOLDS, NOT_RUN, ORDERED
+from art_ext.core.wording import markdown
 
 HEAD = """# The papers' tables
 
@@ -135,6 +136,25 @@ def _section(table: Table, result: Result) -> str:
     return "\n".join(parts)
 
 
+def excerpt(name: str, prefix: str) -> str:
+    """Return the rows of a measured table for another page, and a link to its section.
+
+    Args:
+        name: id of the table.
+        prefix: path from that page to the folder of this one.
+
+    Raises:
+        ValueError: for an unknown table, and for one without a result.
+    """
+    tables = read_tables()
+    results = read_results(tables)
+    (table,) = find_tables([name], tables)
+    if name not in results:
+        raise ValueError(f"the table {name} has no result yet: {RERUN.format(name)}")
+    link = f"[{table.title}]({prefix}papers.md#{anchor(name)})"
+    return f"{rows_table(table, results[name])}\n{link}: {tag_of(table, results)}.\n"
+
+
 def rows_table(table: Table, result: Result) -> str:
     """Return ours beside the published numbers, as Markdown."""
     heads = [
@@ -183,10 +203,3 @@ def claims_table(result: Result) -> str:
                 numbers += f" [{short(claim['low'])}, {short(claim['high'])}]"
         lines.append((f"`{claim['claim']}`", claim["verdict"], numbers, str(claim.get("n", ""))))
     return markdown(("claim", "verdict", "difference in its favour", "n"), lines)
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
-    lines.insert(1, "|" + "---|" * len(head))
-    return "\n".join(lines) + "\n"
