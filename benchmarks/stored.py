@@ -66,9 +66,7 @@ def shown(name: str) -> str:
     """Return a measured table as Markdown."""
     content = read(name)
     columns = list(zip(*content["rows"], strict=True))
-    numbers = [
-        place for place, cells in enumerate(columns) if all(map(NUMBER.fullmatch, cells))
-    ]
+    numbers = [place for place, cells in enumerate(columns) if all(map(NUMBER.fullmatch, cells))]
     return markdown(content["columns"], content["rows"], numbers)
 
 
