@@ -143,9 +143,9 @@ def _section(table: Table, result: Result) -> str:
 def _measurement(table: Table, scale: Scale, result: Result) -> str:
     """Return the command of a table, and on what and by what it was measured."""
     facts = [
-        f"first {run.get('n', 1000):,} of {run['data']}"
+        f"{'all' if run.count is None else f'first {run.count:,}'} of {run.options['data']}"
         for run in scale.runs.values()
-        if "data" in run
+        if "data" in run.options
     ]
     counts = {count for count in _counts(result) if count}
     if len(counts) == 1 and counts != {1}:
