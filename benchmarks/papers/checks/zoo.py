@@ -108,7 +108,7 @@ def importance(
     change = functional.adaptive_avg_pool2d(result.x_adv - x, sides[0]).flatten(1)
     shares = large.image(small.importance(change, large))
     regions = functional.adaptive_max_pool2d(x, 8) > 0.5
-    near = functional.interpolate(regions.float(), size=sides[1], mode="nearest")
+    around = functional.interpolate(regions.float(), size=sides[1], mode="nearest")
     found = result.success
     places = found.nonzero().squeeze(1).numpy()
 
@@ -116,6 +116,6 @@ def importance(
         return Cell("mean", places, 100 * values[found].double().numpy())
 
     return {
-        "drawn": {"share": cell((shares * near).flatten(1).sum(1))},
-        "area": {"share": cell(near.flatten(1).mean(1))},
+        "drawn": {"share": cell((shares * around).flatten(1).sum(1))},
+        "area": {"share": cell(around.flatten(1).mean(1))},
     }
