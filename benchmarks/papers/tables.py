@@ -165,9 +165,9 @@ def _check(table: Table, top: Part) -> None:
             raise top.error("claims", str(error)) from error
     for name, row in table.rows.items():
         scales = table.scales.values()
-        run = any(name in scale.rows for scale in scales)
-        checked = any(scale.check for scale in scales) and not row.not_run
-        if table.scales and (run or checked) == bool(row.not_run):
+        named = any(name in scale.rows for scale in scales)
+        checked = any(scale.check for scale in scales)  # a check may leave rows out
+        if table.scales and (named if row.not_run else not (named or checked)):
             part = Part(table.file, ("rows",), {})
             raise part.error(name, f"the row {name!r} has a setting, or not_run with the reason")
 
