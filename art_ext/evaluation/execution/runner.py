@@ -62,6 +62,7 @@ from art_ext.evaluation.execution.services import (
 from art_ext.evaluation.execution.stability import check_stability
 from art_ext.evaluation.execution.tracked import TrackedRun
 from art_ext.evaluation.execution.work import ChunkTask, Work
+from art_ext.evaluation.panel.arguments import recorded_arguments
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.detectors import digests, plan_detectors
 from art_ext.evaluation.panel.forms import declared_by_heads, in_forms, oblivious
@@ -376,7 +377,9 @@ def evaluate(
         "mode": mode,
         "attacks": [attack.name for attack in panel_attacks],
         "attack_args": {
-            attack.name: dict(attack.arguments) for attack in panel_attacks if attack.arguments
+            attack.name: recorded_arguments(attack.name, attack.arguments)
+            for attack in panel_attacks
+            if attack.arguments
         },
         **settings.recorded(),
         "seed": seed,
