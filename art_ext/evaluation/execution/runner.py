@@ -33,7 +33,7 @@ from art_ext.evaluation.execution.engines import (
     started,
     workers_of,
 )
-from art_ext.evaluation.execution.estimate import estimate_run
+from art_ext.evaluation.execution.estimate import check_dry_run, estimate_run
 from art_ext.evaluation.execution.executor import Distribution
 from art_ext.evaluation.execution.finish import Outcome, finish
 from art_ext.evaluation.execution.job import Blueprint, Job, Rebuild, Watcher
@@ -261,10 +261,7 @@ def evaluate(
             Finished units are kept.
     """
     require_report()
-    if dry_run and overwrite:
-        raise ValueError(
-            "dry_run writes nothing, and overwrite replaces an earlier run: give one of the two"
-        )
+    check_dry_run(dry_run, overwrite)
     check_flag("adaptive", adaptive)
     check_flag("members", members)
     chosen_trackers = Trackers(trackers, tracker_args, out)
