@@ -285,10 +285,13 @@ def _panels(specs: Sequence[AttackSpec], prefix: str) -> str:
             for norm in NORMS
             if all(norm in spec.norms for one, spec in members if norm in one.norms)
         ]
+        specs_of = {one.label: spec for one, spec in members}
         without = dict.fromkeys(
             f"`{one.label}`"
-            for one, spec in members
-            if spec.no_targets or one.arguments.get("num_targets")
+            for one in panel.members
+            if one.attack == "autoattack"
+            or one.arguments.get("num_targets")
+            or (one.label in specs_of and specs_of[one.label].no_targets)
         )
         rows.append(
             (
