@@ -57,6 +57,7 @@ from art_ext.storage.ownership import (
     read_json,
     read_manifest,
     sweep,
+    units_kept,
     write_json,
 )
 from art_ext.storage.records import RECORDS, read_parquet, read_tensors
@@ -272,7 +273,9 @@ class TransferFolder:
         from safetensors.torch import save
 
         plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        self.store.write(f"{kind}/{key}.safetensors", save(plain))
+        file = f"{kind}/{key}.safetensors"
+        with units_kept(self.store, file):
+            self.store.write(file, save(plain))
 
     def write_records(self, parts: Iterable[Mapping[str, Any]]) -> None:
         """Write ``records.parquet``.
@@ -285,7 +288,11 @@ class TransferFolder:
 
         fields = [pa.field(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()]
         schema = pa.schema(fields)
-        with self.store.writing(RECORDS) as stream, ParquetWriter(stream, schema) as writer:
+        with (
+            units_kept(self.store, RECORDS),
+            self.store.writing(RECORDS) as stream,
+            ParquetWriter(stream, schema) as writer,
+        ):
             for part in parts:
                 writer.write_table(_table(part, schema))
 
