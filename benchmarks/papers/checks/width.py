@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -23,6 +24,12 @@ def digits_network(width: int) -> nn.Module:
         nn.ReLU(),
         nn.Linear(25 * width, 10),
     )
+
+
+# networks that runs name without arguments, which a full run would inherit
+digits_1 = partial(digits_network, 1)
+digits_2 = partial(digits_network, 2)
+digits_4 = partial(digits_network, 4)
 
 
 def learning_rates(
