@@ -371,6 +371,11 @@ published = {clean = 90.0, time = 100.0}
 [rows.fast]
 at = {strength = 1}
 [rows.check]
+[rows.later]
+[full]
+minutes = 1
+[full.rows.later]
+options = {recipe = "free"}
 [small]
 minutes = 0.1
 own = true
@@ -413,6 +418,7 @@ def test_rows_of_trainings(tmp_path, monkeypatch):
     assert (result["seeds"], result["n"]) == ([0, 1], {"digits": 40})
     rows = {row["row"]: row for row in result["rows"]}
     assert rows["check"]["cells"]["half"]["value"] == 0.5
+    assert rows["later"]["tag"] == "not run (time)"  # the full scale alone runs it
     for name in ("pgd", "fast"):
         cells = rows[name]["cells"]
         assert {*cells} == {"clean", "pgd20", "attacked", "time"}
@@ -486,6 +492,16 @@ def test_results_are_whole():
 
 def test_the_page_is_that_of_the_results():
     assert (ROOT / "docs" / "papers.md").read_text(encoding="utf-8") == page.page()
+
+
+def test_a_table_on_another_page():
+    result = read_results(TABLES)["rays-3.1"]
+    text = page.excerpt("rays-3.1", "../")
+    assert text.startswith(page.rows_table(TABLES["rays-3.1"], result))
+    assert "[RayS, Table 3.1](../papers.md#rays-table-31): " in text
+    assert "### RayS, Table 3.1\n" in page.page()
+    with pytest.raises(ValueError, match=r"rays-3\.3 has no result yet: run art-ext papers"):
+        page.excerpt("rays-3.3", "")
 
 
 def test_the_commands(tmp_path):
