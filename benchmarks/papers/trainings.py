@@ -11,6 +11,7 @@ import numpy as np
 from art_ext.benchmarks.papers.cells import Cell
 from art_ext.benchmarks.papers.schema import Run, Setting, Table
 from art_ext.configuration.files import toml_value
+from art_ext.storage.files import write_atomically
 from art_ext.sweeps.values import Value, is_share, values_of
 
 
@@ -73,7 +74,7 @@ def _evaluated(folder: Path, run: Run) -> Path:
     given = {**run.evaluate, "model": str(folder / "run")}
     if run.attacks:
         panel = folder / "panel.toml"
-        panel.write_text(panel_of(run.attacks), encoding="utf-8")
+        write_atomically(panel, panel_of(run.attacks).encode())
         given["panel"] = str(panel)
     config = resolve_evaluation(given, defaults=training_defaults, out=str(out))
     run_evaluation(config, Watcher())
