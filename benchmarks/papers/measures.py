@@ -54,6 +54,7 @@ MEASURES = {
     "l1": Measure("mean", "success", _column("l1")),
     "l2": Measure("mean", "success", _column("l2")),
     "linf": Measure("mean", "success", _column("linf")),
+    "linf_255": Measure("mean", "success", lambda records: 255 * records["linf"]),
     "seconds": Measure("mean", "attacked", _column("seconds"), timed=True),
 }
 
