@@ -1,8 +1,8 @@
 """Cells of a table, with their values by sample: estimates, and differences of two of them.
 
-Shares on the same samples have Newcombe's paired interval, single shares Wilson's. Means and
-medians have a 95 % bootstrap on the paired samples, with a seed of its own. Values of seeds have
-the t-interval. An exact value is its own interval.
+Shares on the same samples have Newcombe's paired interval, single shares Wilson's. Means, medians
+and means of the first samples have a 95 % bootstrap on the paired samples, with a seed of its own.
+Values of seeds have the t-interval. An exact value is its own interval.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from art_ext.core.metrics.intervals import paired_difference
 Values = NDArray[np.float64]
 RESAMPLES = 2000
 SEED = 0
-KINDS = ("share", "mean", "median", "seeds", "exact")
+KINDS = ("share", "mean", "median", "first", "seeds", "exact")
+FIRST = 0.91  # share of the samples that a cell of the kind "first" counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +31,9 @@ class Cell:
     """The values of a cell.
 
     Attributes:
-        kind: ``"share"`` of samples in %, ``"mean"`` or ``"median"`` over samples, ``"seeds"`` for
-            the mean over trainings, or ``"exact"``.
+        kind: ``"share"`` of samples in %, ``"mean"`` or ``"median"`` over samples, ``"first"``
+            for the mean over the 91 % of them with the smallest values, ``"seeds"`` for the mean
+            over trainings, or ``"exact"``.
         keys: (n,) positions of the samples, or seeds, ascending.
         values: (n,) value of each. Those of a share are 0 or 1.
     """
@@ -119,11 +121,12 @@ def _difference(one: tuple[Side, Cell], other: tuple[Side, Cell]) -> Estimate:
         x, y = 100 * x, 100 * y
     kind = a.kind
     first, second = larger.factor * x, smaller.factor * y
-    if kind == "median":
+    if kind in ("median", "first"):
         # the difference of medians, not the median of differences
+        of = _statistic(kind)
         both = np.stack([first, second], axis=1)
-        value = float(np.median(first) - np.median(second))
-        low, high = _bootstrap(both, lambda rows, axis: np.median(rows, axis) @ [1.0, -1.0])
+        value = float(of(first, axis=0) - of(second, axis=0))
+        low, high = _bootstrap(both, lambda rows, axis: of(rows, axis=axis) @ [1.0, -1.0])
         return Estimate(value, low, high, len(keys))
     low, high = _interval("seeds" if kind == "seeds" else "mean", first - second)
     return Estimate(float((first - second).mean()), low, high, len(keys))
@@ -138,7 +141,13 @@ def _of_shares(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Estimate:
 
 
 def _statistic(kind: str) -> Callable[..., Any]:
-    return np.median if kind == "median" else np.mean
+    return {"median": np.median, "first": _mean_of_first}.get(kind, np.mean)
+
+
+def _mean_of_first(values: Values, axis: int) -> Any:
+    """Return the mean of the smallest values, at the same number of samples for every attack."""
+    count = max(1, int(FIRST * values.shape[axis]))
+    return np.sort(values, axis=axis).take(range(count), axis=axis).mean(axis=axis)
 
 
 def _interval(kind: str, values: Values) -> tuple[float, float]:
