@@ -1,1 +1,1 @@
-"""Functions that fill tables which no run of evaluate, transfer or train fills."""
+"""Measurements of tables that are no runs: functions of numbers or cells by row and column."""
