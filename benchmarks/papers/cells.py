@@ -135,7 +135,7 @@ def _difference(one: tuple[Side, Cell], other: tuple[Side, Cell]) -> Estimate:
         of = _statistic(kind)
         both = np.stack([first, second], axis=1)
         value = float(of(first, axis=0) - of(second, axis=0))
-        low, high = _bootstrap(both, lambda rows, axis: of(rows, axis=axis) @ [1.0, -1.0])
+        low, high = _bootstrap(both, lambda rows, axis: -np.diff(of(rows, axis=axis))[..., 0])
         return Estimate(value, low, high, len(keys))
     low, high = _interval("seeds" if kind == "seeds" else "mean", first - second)
     return Estimate(float((first - second).mean()), low, high, len(keys))
@@ -175,5 +175,6 @@ def _interval(kind: str, values: Values) -> tuple[float, float]:
 def _bootstrap(values: Values, statistic: Callable[..., Any]) -> tuple[float, float]:
     """Return the ends between which 95 % of the resampled statistics lie."""
     draws = np.random.default_rng(SEED).integers(0, len(values), (len(values), RESAMPLES))
-    low, high = np.quantile(statistic(values[draws], axis=0), (0.025, 0.975))
+    with np.errstate(invalid="ignore"):  # too few successes in a resample are infinite
+        low, high = np.quantile(statistic(values[draws], axis=0), (0.025, 0.975))
     return float(low), float(high)
