@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 
 from art_ext.benchmarks.papers import page, results, verdicts
 from art_ext.benchmarks.papers.cells import Cell, Estimate, estimate, exact, margin
+from art_ext.benchmarks.papers.checks import hmcam
 from art_ext.benchmarks.papers.claims import parse_claim
 from art_ext.benchmarks.papers.results import read_results, write_result
 from art_ext.benchmarks.papers.running import NotRunError, run_table
+from art_ext.benchmarks.papers.scales import function_of
 from art_ext.benchmarks.papers.tables import FOLDER, SOURCES, find_tables, read_tables
 from art_ext.cli import app
 from art_ext.core.metrics import wilson
@@ -92,17 +94,23 @@ def test_every_table_has_settings_or_a_reason():
         assert bool(table.scales) != bool(table.not_run), table.id
         for scale in table.scales.values():
             assert scale.minutes <= 10 or scale.name == "full", table.id
-            assert scale.check or {one.run for one in scale.rows.values()} == {*scale.runs}
+            assert {one.run for one in scale.rows.values()} == {*scale.runs}, table.id
+            assert scale.runs or scale.check, table.id
+            if scale.check is not None:
+                assert callable(function_of(scale.check)), table.id
 
 
 @pytest.mark.parametrize("name", [table.id for table in TABLES.values() if table.scales])
-def test_attacks_of_a_table_exist(name):
+def test_attacks_and_trainings_of_a_table_exist(name):
     from art_ext.evaluation.panel.members import find_attack
+    from art_ext.training.runs import resolve
 
     for scale in TABLES[name].scales.values():
         for row in scale.rows.values():
-            if not row.needs:
+            if row.attack and not row.needs:
                 find_attack(row.attack, row.arguments)
+            if row.options:
+                resolve(row.options)
 
 
 def test_tables_come_in_the_order_of_the_papers():
@@ -113,7 +121,8 @@ def test_tables_come_in_the_order_of_the_papers():
 
 def test_full_inherits_from_small(tmp_path):
     table = read_tables(folder_of(tmp_path))["toy"]
-    assert table.scales["full"].runs["digits"] == {**table.scales["small"].runs["digits"], "n": 300}
+    small, full = (table.scales[name].runs["digits"] for name in ("small", "full"))
+    assert full.options == {**small.options, "n": 300}
     assert table.scales["full"].rows == table.scales["small"].rows
     assert list(read_tables(tmp_path)) == ["toy", "own-figure-2"]
 
@@ -336,6 +345,120 @@ def test_rows_of_transfers(tmp_path, monkeypatch):
         # a target of its own loses the samples that it gets wrong, and the authors' metric none
         assert 0 < cells["transfer"]["n"] <= cells["white"]["n"] <= cells["authors"]["n"] == 40
     assert result["claims"][0]["n"] == rows["pgd"]["transfer"]["n"]
+
+
+TRAINING = """
+id = "toy"
+source = "own"
+number = "Table 1"
+caption = "Trainings on digits."
+claims = ["fast.clean >= pgd.clean", "increasing: pgd20 over strength"]
+[columns.clean]
+value = "clean"
+unit = "%"
+tolerance = 50.0
+[columns.pgd20]
+value = "pgd20"
+[columns.attacked]
+value = "fgsm.robust_accuracy"
+[columns.time]
+value = "minutes"
+[columns.half]
+measure = "exact"
+[rows.pgd]
+at = {strength = 2}
+published = {clean = 90.0, time = 100.0}
+[rows.fast]
+at = {strength = 1}
+[rows.check]
+[small]
+minutes = 0.1
+own = true
+[small.runs.digits]
+recipe = "pgd"
+recipe_args = {num_steps = 2}
+data = "digits"
+n = 128
+test_n = 40
+epochs = 1
+eps = 0.1
+seeds = [0, 1]
+evaluate = {panel = "PANEL", n = 40}
+[small.rows.pgd]
+options = {recipe_args = {step_size = 0.05}}
+[small.rows.fast]
+options = {recipe = "fast"}
+[small.check]
+function = "hmcam:family"
+"""
+PANEL = """
+mode = "independent"
+[[attack]]
+name = "fgsm"
+attack = "fgsm"
+"""
+
+
+def test_rows_of_trainings(tmp_path, monkeypatch):
+    panel = tmp_path / "panels" / "one.toml"
+    panel.parent.mkdir()
+    panel.write_text(PANEL)
+    monkeypatch.setattr(hmcam, "family", lambda: {"check": {"half": 0.5}})
+    text = TRAINING.replace("PANEL", str(panel))
+    table = read_tables(folder_of(tmp_path, text))["toy"]
+    settings = table.scales["small"].rows
+    assert settings["pgd"].options["recipe_args"] == {"num_steps": 2, "step_size": 0.05}
+    assert "recipe_args" not in settings["fast"].options  # of another recipe
+    result = run_table(table, "small", tmp_path / "runs")
+    assert (result["seeds"], result["n"]) == ([0, 1], {"digits": 40})
+    rows = {row["row"]: row for row in result["rows"]}
+    assert rows["check"]["cells"]["half"]["value"] == 0.5
+    for name in ("pgd", "fast"):
+        cells = rows[name]["cells"]
+        assert {*cells} == {"clean", "pgd20", "attacked", "time"}
+        # PGD-20 is not weaker than one step
+        assert 0 <= cells["pgd20"]["value"] <= cells["attacked"]["value"] <= cells["clean"]["value"]
+        assert cells["clean"]["value"] <= 100
+        assert cells["clean"]["n"] == 2
+    assert rows["pgd"]["tag"] in ("reproduced", "differs")
+    assert "time" not in rows["pgd"].get("off", [])  # times are not compared
+    assert {claim["n"] for claim in result["claims"]} == {2}
+
+
+def test_claims_compare_values_of_one_kind():
+    with pytest.raises(ValueError, match=r"a\.x and b\.x must both .* got seeds and share"):
+        difference("a.x > b.x", a=cell("seeds", [1, 2]), b=cell("share", [0, 1]))
+    found = difference("a.x > b.x", a=cell("seeds", [3, 5]), b=exact(1.0))
+    assert (found.value, found.n) == (3, 2)
+    assert found.high - found.value == pytest.approx(12.7062, abs=1e-3)  # t times 1
+
+
+def test_settings_like_others(tmp_path):
+    text = TOY.replace(
+        '[small.rows.long]\nattack = "i_fgsm"\n', '[small.rows.long]\nlike = "short"\n'
+    )
+    (short, long) = read_tables(folder_of(tmp_path, text))["toy"].scales["small"].rows.values()
+    assert (short.attack, long.attack) == ("i_fgsm", "i_fgsm")
+    assert (short.arguments, long.arguments) == ({"num_steps": 1}, {"num_steps": 3})
+    folder_of(tmp_path, text.replace('like = "short"', 'like = "long"'))
+    with pytest.raises(ValueError, match=r"unknown name 'long'"):
+        read_tables(tmp_path)
+
+
+def test_successes_within_a_number_of_queries(tmp_path):
+    text = TOY.replace(
+        "[columns.l2]", '[columns.early]\nmeasure = "success"\nwithin = 2\n[columns.l2]', 1
+    )
+    table = read_tables(folder_of(tmp_path, text))["toy"]
+    result = run_table(table, "small", tmp_path / "runs")
+    rows = {row["row"]: row["cells"] for row in result["rows"]}
+    assert rows["short"]["early"]["value"] == rows["short"]["success"]["value"]
+    assert rows["long"]["early"]["value"] <= rows["long"]["success"]["value"]
+
+
+def test_a_checkout_is_found():
+    assert results.ROOT == ROOT
+    assert results.is_checkout()
 
 
 def test_a_result_of_another_file_is_an_error(tmp_path):

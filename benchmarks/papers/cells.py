@@ -106,19 +106,28 @@ def _shifted(one: Estimate, offset: float) -> Estimate:
 def _difference(one: tuple[Side, Cell], other: tuple[Side, Cell]) -> Estimate:
     """Return the difference of two cells on the samples that both have."""
     (larger, a), (smaller, b) = one, other
-    if {a.kind, b.kind} == {"exact"}:
-        value = larger.factor * float(a.values[0]) - smaller.factor * float(b.values[0])
-        return Estimate(value, value, value, 1)
+    if "exact" in (a.kind, b.kind):
+        x, y = estimate(a), estimate(b)
+        value, low, high = (
+            larger.factor * one - smaller.factor * other
+            for one, other in ((x.value, y.value), (x.low, y.high), (x.high, y.low))
+        )
+        return Estimate(value, low, high, max(x.n, y.n))
+    if (a.kind == "seeds") != (b.kind == "seeds"):
+        raise ValueError(
+            f"{larger.row}.{larger.column} and {smaller.row}.{smaller.column} must both be values"
+            f" of seeds or of samples, got {a.kind} and {b.kind}"
+        )
     keys = np.intersect1d(a.keys, b.keys)
-    x, y = a.at(keys), b.at(keys)
+    first, second = a.at(keys), b.at(keys)
     if not len(keys):
         return Estimate(math.nan, math.nan, math.nan, 0)
     if {a.kind, b.kind} == {"share"}:
         if larger.factor == smaller.factor == 1:
-            return _of_shares(x > 0, y > 0)
-        x, y = 100 * x, 100 * y
+            return _of_shares(first > 0, second > 0)
+        first, second = 100 * first, 100 * second
     kind = a.kind
-    first, second = larger.factor * x, smaller.factor * y
+    first, second = larger.factor * first, smaller.factor * second
     if kind == "median":
         # the difference of medians, not the median of differences
         both = np.stack([first, second], axis=1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from art_ext.benchmarks.papers.cells import Cell
+from art_ext.benchmarks.papers.schema import Column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,15 +59,27 @@ MEASURES = {
 }
 
 
-def cell_of(name: str, records: pd.DataFrame) -> Cell:
-    """Return the cell of a measure.
+TIMES = ("minutes", "seconds")  # values of trainings that are times
+
+
+def is_timed(column: Column) -> bool:
+    """Return True for times, which no published number is compared with."""
+    timed = column.measure in MEASURES and MEASURES[column.measure].timed
+    return timed or column.value in TIMES
+
+
+def cell_of(column: Column, records: pd.DataFrame) -> Cell:
+    """Return the cell of a column.
 
     Args:
-        name: of the measure.
+        column: names the measure.
         records: one row for each sample, of one attack at one radius.
     """
-    measure = MEASURES[name]
+    measure = MEASURES[column.measure]
     kept = records
+    if column.within:
+        early = kept["queries_to_success"] <= column.within
+        kept = kept.assign(success=kept["success"] & early)
     if measure.rows != "all":
         kept = kept[kept["attacked"] & ~kept["already_adversarial"]]
     if measure.rows == "success":

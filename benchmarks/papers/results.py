@@ -14,8 +14,9 @@ from typing import Any
 
 from art_ext import __version__
 from art_ext.benchmarks.papers.cells import Cell
+from art_ext.benchmarks.papers.scales import SCALES
 from art_ext.benchmarks.papers.schema import Scale, Table
-from art_ext.benchmarks.papers.tables import FOLDER, SCALES
+from art_ext.benchmarks.papers.tables import FOLDER
 from art_ext.benchmarks.papers.verdicts import judge_claim, judge_row, judge_table
 from art_ext.storage.files import write_atomically
 
@@ -54,8 +55,8 @@ def result_of(table: Table, scale: Scale, measured: Measured) -> dict[str, Any]:
         "tag": judge_table(rows, claims),
         "rows": rows,
         "claims": claims,
-        "n": {name: options.get("n", 1000) for name, options in scale.runs.items()},
-        "seeds": sorted({options.get("seed", 0) for options in scale.runs.values()}),
+        "n": {name: run.count for name, run in scale.runs.items()} | _of_check(scale),
+        "seeds": _seeds(scale),
         "seconds": round(measured.seconds, 1),
         "versions": versions(),
         "machine": machine(),
@@ -63,6 +64,21 @@ def result_of(table: Table, scale: Scale, measured: Measured) -> dict[str, Any]:
         "digest": table.digest,
         "date": date.today().isoformat(),
     }
+
+
+def _of_check(scale: Scale) -> dict[str, int]:
+    """Return the number of samples of a check, if it has one."""
+    arguments = {} if scale.check is None else scale.check.arguments
+    return {"check": arguments["n"]} if "n" in arguments else {}
+
+
+def _seeds(scale: Scale) -> list[int]:
+    """Return the seeds of all runs and of the check."""
+    found = {one for run in scale.runs.values() for one in run.seeds}
+    found |= {run.options.get("seed", 0) for run in scale.runs.values() if not run.seeds}
+    if scale.check is not None:
+        found |= {*scale.check.arguments.get("seeds", ())}
+    return sorted(found)
 
 
 def versions() -> dict[str, str]:

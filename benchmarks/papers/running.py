@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_ext.benchmarks.papers.cells import Cell, exact
-from art_ext.benchmarks.papers.formulas import CHECKS
-from art_ext.benchmarks.papers.measures import cell_of
+from art_ext.benchmarks.papers.measures import MEASURES, cell_of
 from art_ext.benchmarks.papers.results import Measured, result_of
-from art_ext.benchmarks.papers.schema import Scale, Setting, Table
+from art_ext.benchmarks.papers.scales import function_of
+from art_ext.benchmarks.papers.schema import Check, Column, Run, Scale, Setting, Table
+from art_ext.benchmarks.papers.trainings import trained
 from art_ext.configuration.files import toml_value
 
 if TYPE_CHECKING:
@@ -46,14 +47,6 @@ def run_table(table: Table, scale: str, out: Path) -> dict[str, Any]:
         raise NotRunError(table.not_run or f"it has no part [{scale}]")
     settings = table.scales[scale]
     _check_files(settings)
-    if settings.check:
-        begun = time.process_time()
-        cells = {
-            (row, column): exact(value)
-            for row, numbers in CHECKS[settings.check]().items()
-            for column, value in numbers.items()
-        }
-        return result_of(table, settings, Measured(cells, {}, time.process_time() - begun))
     reasons = {
         name: f"needs {missing}"
         for name, one in settings.rows.items()
@@ -62,47 +55,64 @@ def run_table(table: Table, scale: str, out: Path) -> dict[str, Any]:
     folder = out / f"{table.id}.{scale}-{table.digest[:8]}"
     found: dict[tuple[str, str], Cell] = {}
     seconds = 0.0
-    for name, options in settings.runs.items():
+    for name, run in settings.runs.items():
         rows = {
             row: one for row, one in settings.rows.items() if one.run == name and row not in reasons
         }
         if rows:
             begun = time.process_time()
-            found |= _run(table, folder / name, options, rows)
+            found |= _run(table, folder / name, run, rows)
             seconds += _spent(folder / f"{name}.seconds", time.process_time() - begun)
+    if settings.check is not None:
+        begun = time.process_time()
+        found |= _checked(settings.check)
+        seconds += time.process_time() - begun
     return result_of(table, settings, Measured(found, reasons, seconds))
 
 
+def _checked(check: Check) -> dict[tuple[str, str], Cell]:
+    """Return the cells that a check measures."""
+    return {
+        (row, column): value if isinstance(value, Cell) else exact(value)
+        for row, numbers in function_of(check)().items()
+        for column, value in numbers.items()
+    }
+
+
 def _run(
-    table: Table, folder: Path, options: Mapping[str, Any], rows: Mapping[str, Setting]
+    table: Table, folder: Path, run: Run, rows: Mapping[str, Setting]
 ) -> dict[tuple[str, str], Cell]:
     """Return the cells of the rows of one run."""
+    if run.kind == "train":
+        return trained(table, folder, run, rows)
     folder.mkdir(parents=True, exist_ok=True)
     panel = folder.parent / f"{folder.name}.toml"
     panel.write_text(_panel(rows), encoding="utf-8")
-    given = {**options, "panel": str(panel)}
-    records_of = _transferred if "source" in options else _evaluated
-    records = records_of(given, folder)
+    given = {**run.options, "panel": str(panel)}
+    transfers = run.kind == "transfer"
+    records = (_transferred if transfers else _evaluated)(given, folder)
     found = {}
     for row, setting in rows.items():
         own = records[records["attack"] == _label(row)]
-        if "source" in options:
+        if transfers:
             own = own[own["source"] == (setting.source or next(iter(records["source"])))]
-        for name, column in table.columns.items():
-            counted = _on_target(own, column.target) if "source" in options else own
+        measured = {name: one for name, one in table.columns.items() if one.measure in MEASURES}
+        for name, column in measured.items():
+            counted = _on_target(own, column) if transfers else own
             if len(counted):  # else the run has no such target
-                found[row, name] = cell_of(column.measure, counted)
+                found[row, name] = cell_of(column, counted)
     return found
 
 
-def _on_target(records: pd.DataFrame, target: str) -> pd.DataFrame:
-    """Return the records of transfers to a target as those of an evaluation.
+def _on_target(records: pd.DataFrame, column: Column) -> pd.DataFrame:
+    """Return the records of transfers to the target of a column as those of an evaluation.
 
     A success is one of the strict metric: among the samples that both models classify right.
     Without a target it is white-box, among those that the source does.
     """
-    if target:
-        own = records[records["target"] == target]
+    records = records[records["at"] == column.at]
+    if column.target:
+        own = records[records["target"] == column.target]
         attacked, success = own["strict"].notna(), own["strict"].eq(True)
         prediction = own["target_prediction"]
     else:
@@ -132,7 +142,7 @@ def _evaluated(given: dict[str, Any], folder: Path) -> pd.DataFrame:
 
 
 def _transferred(given: dict[str, Any], folder: Path) -> pd.DataFrame:
-    """Run ``art-ext transfer``, or go on with it, and return its records at the last iterates."""
+    """Run ``art-ext transfer``, or go on with it, and return its records."""
     from art_ext.cli.transfer import run_transfer
     from art_ext.configuration.transfer import resolve_transfer
     from art_ext.evaluation import Watcher
@@ -142,8 +152,7 @@ def _transferred(given: dict[str, Any], folder: Path) -> pd.DataFrame:
         given[name] = tuple(
             f"{model}@{_in_data(weights)}" if model else weights for model, _, weights in texts
         )
-    records = run_transfer(resolve_transfer(given, out=str(folder)), Watcher()).records
-    return records[records["at"] == 0]
+    return run_transfer(resolve_transfer(given, out=str(folder)), Watcher()).records
 
 
 def _spent(file: Path, seconds: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ class Column:
         tolerance: largest difference from a published number.
         relative: True if the tolerance is a share of the published number.
         target: model on which transfers are counted. Empty: white-box, on the source.
+        value: of a training that fills it, as sweeps name values. Empty: a measure does.
+        within: number of queries after which a success does not count. 0: no limit.
+        at: iteration of transfers after which a success is counted. 0: the last one.
     """
 
     name: str
@@ -33,6 +36,9 @@ class Column:
     tolerance: float
     relative: bool
     target: str
+    value: str
+    within: int
+    at: int
 
     def allowed(self, published: float) -> float:
         """Return the largest difference from a published number."""
@@ -60,14 +66,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Setting:
-    """Attack that measures a row.
+    """Attack or training that measures a row.
 
     Attributes:
-        run: name of the run that attacks its samples.
-        attack: as ``art-ext evaluate --attack`` takes it.
+        run: name of the run that attacks its samples or trains.
+        attack: as ``art-ext evaluate --attack`` takes it. Empty: of trainings.
         arguments: of the attack.
         needs: packages without which the row is left out.
         source: model on which the examples of a transfer are made. Empty: the only one.
+        options: of a training, those of its run included.
     """
 
     run: str
@@ -75,6 +82,45 @@ class Setting:
     arguments: Mapping[str, Any]
     needs: tuple[str, ...]
     source: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the rows of a table share.
+
+    Attributes:
+        kind: the command: ``"evaluate"``, ``"transfer"`` or ``"train"``.
+        options: of the command.
+        seeds: of trainings.
+        evaluate: options of ``art-ext evaluate`` on trained weights. Empty: trainings alone.
+    """
+
+    kind: str
+    options: Mapping[str, Any]
+    seeds: tuple[int, ...] = ()
+    evaluate: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int | None:
+        """Number of test samples. None: all."""
+        if self.kind != "train":
+            return int(self.options.get("n", 1000))
+        found: int | None = self.evaluate.get("n", self.options.get("test_n"))
+        return found
+
+
+@dataclass(frozen=True)
+class Check:
+    """A function that measures rows.
+
+    Attributes:
+        function: ``MODULE:NAME`` below ``checks``.
+        arguments: of the function.
+    """
+
+    function: str
+    arguments: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -86,20 +132,20 @@ class Scale:
         minutes: expected time on two cores.
         own: True if network and data are the paper's own, or the table is a formula.
         needs: what a machine must have, in words.
-        runs: options of ``art-ext evaluate`` or ``art-ext transfer`` by the name of the run.
+        runs: by name.
         digests: SHA-256 of files below ART_EXT_DATA.
-        rows: what measures each row.
-        check: name of a function of ``formulas`` that measures all rows. Empty: runs do.
+        rows: what measures each row of a run.
+        check: what measures the other rows. None: there are none.
     """
 
     name: str
     minutes: float
     own: bool
     needs: str
-    runs: Mapping[str, Mapping[str, Any]]
+    runs: Mapping[str, Run]
     digests: Mapping[str, str]
     rows: Mapping[str, Setting]
-    check: str
+    check: Check | None
 
 
 @dataclass(frozen=True)

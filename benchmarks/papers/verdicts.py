@@ -9,7 +9,7 @@ from typing import Any
 
 from art_ext.benchmarks.papers.cells import Cell, Estimate, estimate, margin
 from art_ext.benchmarks.papers.claims import Comparison
-from art_ext.benchmarks.papers.measures import MEASURES
+from art_ext.benchmarks.papers.measures import is_timed
 from art_ext.benchmarks.papers.schema import Column, Row, Scale, Table
 
 HOLDS = "holds"
@@ -87,7 +87,7 @@ def _tag(
     """Return the tag of a row, and the columns that are off."""
     if reason:
         return f"{NOT_RUN} ({reason})", []
-    compared = [name for name in row.published if not _is_timed(table.columns[name])]
+    compared = [name for name in row.published if not is_timed(table.columns[name])]
     if not compared:
         return OURS, []
     if not scale.own:
@@ -98,10 +98,6 @@ def _tag(
         if name not in found or not _agrees(table.columns[name], row.published[name], found[name])
     ]
     return (DIFFERS if off else REPRODUCED), off
-
-
-def _is_timed(column: Column) -> bool:
-    return column.measure in MEASURES and MEASURES[column.measure].timed
 
 
 def _agrees(column: Column, published: float, ours: Estimate) -> bool:

@@ -1,4 +1,4 @@
-"""Tables that are formulas: functions that return exact numbers by row and column."""
+"""Tables of HMCAM and CAT that are no runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _trajectory(x: Tensor, origin: Tensor, steps: int, size: float, decay: float
     return x
 
 
-def hmcam_family() -> Numbers:
+def family() -> Numbers:
     """Measure which parts of a Hamiltonian chain each attack of Table 1 of HMCAM has.
 
     ``difference`` is the largest distance between the attack and the Hamiltonian system with these
@@ -92,6 +92,3 @@ def _parts(attack: Callable[[int, int], AttackResult], x: Tensor, name: str) -> 
     }
     depends = ends[0.0] > ends[1.0] if steps > 1 else False
     return {**found, "v": float(depends), "difference": min(ends.values())}
-
-
-CHECKS: dict[str, Callable[[], Numbers]] = {"hmcam_family": hmcam_family}
