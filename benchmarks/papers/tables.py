@@ -169,10 +169,7 @@ def _check(table: Table, top: Part) -> None:
 
 def _column(part: Part) -> Column:
     part.check(
-        (
-            *("title", "unit", "measure", "tolerance", "target", "source"),
-            *("value", "within", "at"),
-        )
+        (*("title", "unit", "measure", "tolerance", "target", "source"), *("value", "within", "at"))
     )
     name = part.keys[-1]
     value = part.get("value", str, "")

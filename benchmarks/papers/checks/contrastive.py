@@ -1,4 +1,4 @@
-"""Trainings of ATCD, CAT and their rivals that no single run of ``art-ext train`` shows."""
+"""Trainings of CAT, ATCD and their rivals: several attacks, the way to the end, and costs."""
 
 from __future__ import annotations
 
@@ -7,158 +7,174 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from art_ext.benchmarks.common import seeded
 from art_ext.benchmarks.papers.cells import Cell, exact
-from art_ext.core.attacks import pgd
-from art_ext.core.metrics import robust_accuracy
+from art_ext.core.attacks import registry
+from art_ext.core.metrics import clean_accuracy, robust_accuracy
 from art_ext.data import load_data
 from art_ext.models import digits_cnn, mnist_two_conv
-from art_ext.training import Recipe, TrainingResult, make_recipe, train
+from art_ext.training import TrainingResult, make_recipe, train
 
 Cells = dict[str, dict[str, Cell]]
+Values = dict[tuple[str, str], list[float]]  # of the seeds, by row and column
+Options = Mapping[str, Any]
 NETWORKS = {"digits": digits_cnn, "mnist": mnist_two_conv}
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
-    """Training and test images with their classes, and the name of the data."""
+class Task:
+    """Training and test images with their classes, and the options of trainings on them."""
 
     data: str
     x: Tensor
     y: Tensor
     test_x: Tensor
     test_y: Tensor
+    training: Options
+
+    @staticmethod
+    def of(data: str, images: int | None, n: int, training: Options) -> Task:
+        """Return the first images of both splits, all training images for None."""
+        own = load_data(data, split="train").first(images).in_memory()
+        test = load_data(data).first(n).in_memory()
+        return Task(data, own.x, own.y, test.x, test.y, training)
+
+    def untrained(self, seed: int) -> nn.Module:
+        """Return the network of the data, with weights that depend on the seed alone."""
+        return seeded(NETWORKS[self.data], seed)
+
+    def train(self, model: nn.Module, recipe: Options, seed: int, **options: Any) -> TrainingResult:
+        """Train a network, and put it in eval mode.
+
+        Args:
+            model: the network.
+            recipe: as ``make_recipe`` takes it: ``name`` and its arguments.
+            seed: of the training.
+            **options: of ``train``, over those of the task.
+        """
+        given = {**self.training, **options}
+        result = train(model, (self.x, self.y), make_recipe(**recipe), seed=seed, **given)
+        result.model.eval()
+        return result
 
 
-def images_of(data: str, n: int | None = None, test_n: int = 500) -> Images:
-    """Return the first images of both splits."""
-    images = load_data(data, split="train").first(n).in_memory()
-    test = load_data(data).first(test_n).in_memory()
-    return Images(data, images.x, images.y, test.x, test.y)
+def attacked(
+    data: str,
+    n: int,
+    training: Options,
+    recipes: Mapping[str, Options],
+    attacks: Mapping[str, Options],
+    seeds: Sequence[int],
+    images: int | None = None,
+    passes: Mapping[str, float] | None = None,
+) -> Cells:
+    """Measure accuracy, robust accuracy under several attacks, and the cost of trainings.
 
+    Columns are ``clean``, ``rows`` (forward plus backward, per training image) and the attacks.
 
-def untrained(images: Images, seed: int) -> nn.Module:
-    """Return the network of the data, with weights that depend on the seed alone."""
-    return seeded(NETWORKS[images.data], seed)
-
-
-def trained(
-    model: nn.Module, images: Images, recipe: Recipe, seed: int, options: Mapping[str, Any]
-) -> TrainingResult:
-    """Train a network, and put it in eval mode."""
-    result = train(model, (images.x, images.y), recipe, seed=seed, **options)
-    result.model.eval()
-    return result
+    Args:
+        data: name of the data.
+        n: test images.
+        training: options of ``train``, with ``passes``.
+        recipes: by the names of the rows: ``name`` and the arguments of each recipe.
+        attacks: by the names of the columns: ``name`` and the arguments of each attack.
+        seeds: of trainings and attacks.
+        images: training images. Default: all.
+        passes: other budgets than that of ``training``, by the names of rows.
+    """
+    task = Task.of(data, images, n, training)
+    values: Values = {}
+    for row, recipe in recipes.items():
+        budget = (passes or {}).get(row, training["passes"])
+        for seed in seeds:
+            result = task.train(task.untrained(seed), recipe, seed, passes=budget)
+            rows = (result.forwards + result.backwards) / len(task.x)
+            values.setdefault((row, "rows"), []).append(rows)
+            for column, attack in attacks.items():
+                given = {"seed": seed, "stop_on_success": True, **attack}
+                function = registry.get(given.pop("name")).function
+                found = function(result.model, task.test_x, task.test_y, **given)
+                values.setdefault((row, column), []).append(100 * robust_accuracy(found))
+            values.setdefault((row, "clean"), []).append(100 * clean_accuracy(found))
+    return by_seed(values, seeds)
 
 
 def along(
-    images: Mapping[str, Any],
-    training: Mapping[str, Any],
-    recipes: Mapping[str, Mapping[str, Any]],
+    data: str,
+    n: int,
+    training: Options,
+    recipes: Mapping[str, Options],
     every: Mapping[str, int],
     shares: Sequence[float],
     num_steps: int,
     seeds: Sequence[int],
+    passes: Mapping[str, float] | None = None,
 ) -> Cells:
     """Measure clean and robust accuracy after shares of a budget of rows.
 
-    ``swing`` is the mean change of the robust accuracy from one validation to the next, over the
-    second half of the training.
+    Columns are such as ``clean_25`` and ``robust_25``, and ``swing``: the mean change of the robust
+    accuracy from one measurement to the next, over the second half of the training.
 
     Args:
-        images: of ``images_of``. The test images are the validation.
-        training: options of ``train``, with ``passes``.
-        recipes: by the names of the rows, as ``make_recipe`` takes them.
-        every: weight updates between validations, by the names of the rows.
-        shares: of the budget, such as .25. Columns are ``clean_25`` and ``robust_25``.
-        num_steps: of the validation's PGD.
+        data: name of the data.
+        n: test images.
+        training: options of ``train``.
+        recipes: by the names of the rows: ``name`` and the arguments of each recipe.
+        every: weight updates between two measurements, by the names of the rows.
+        shares: of the weight updates.
+        num_steps: of PGD.
         seeds: of the trainings.
+        passes: other budgets than that of ``training``, by the names of rows.
     """
-    data = images_of(**images)
-    values: dict[tuple[str, str], list[float]] = {}
+    task = Task.of(data, None, n, training)
+    values: Values = {}
     for row, recipe in recipes.items():
         for seed in seeds:
-            options = {
-                **training,
-                "validation_data": (data.test_x, data.test_y),
-                "validation_every": every[row],
-                "validation_steps": num_steps,
-            }
-            result = trained(untrained(data, seed), data, make_recipe(**recipe), seed, options)
+            result = task.train(
+                task.untrained(seed),
+                recipe,
+                seed,
+                passes=(passes or {}).get(row, training["passes"]),
+                validation_data=(task.test_x, task.test_y),
+                validation_every=every[row],
+                validation_steps=num_steps,
+            )
             curve = sorted([*result.validations, *result.history], key=lambda one: one["updates"])
             done = np.array([one["updates"] for one in curve]) / result.updates
             robust = 100 * np.array([one["validation_robust"] for one in curve])
             clean = 100 * np.array([one["validation_clean"] for one in curve])
             for share in shares:
                 place = int(np.abs(done - share).argmin())
-                values.setdefault((row, f"clean_{share:.0%}"[:-1]), []).append(clean[place])
-                values.setdefault((row, f"robust_{share:.0%}"[:-1]), []).append(robust[place])
-            late = robust[done >= 0.5]
-            values.setdefault((row, "swing"), []).append(float(np.abs(np.diff(late)).mean()))
+                values.setdefault((row, f"clean_{100 * share:g}"), []).append(clean[place])
+                values.setdefault((row, f"robust_{100 * share:g}"), []).append(robust[place])
+            late = np.abs(np.diff(robust[done >= 0.5]))
+            values.setdefault((row, "swing"), []).append(float(late.mean()))
     return by_seed(values, seeds)
 
 
-def attacked(
-    images: Mapping[str, Any],
-    training: Mapping[str, Any],
-    recipes: Mapping[str, Mapping[str, Any]],
-    attacks: Mapping[str, Mapping[str, Any]],
-    seeds: Sequence[int],
-) -> Cells:
-    """Measure the robust accuracy of trainings under PGD of several radii and lengths.
-
-    Args:
-        images: of ``images_of``.
-        training: options of ``train``.
-        recipes: by the names of the rows, as ``make_recipe`` takes them.
-        attacks: arguments of ``pgd`` by the names of the columns.
-        seeds: of trainings and attacks.
-    """
-    data = images_of(**images)
-    values: dict[tuple[str, str], list[float]] = {}
-    for row, recipe in recipes.items():
-        for seed in seeds:
-            model = trained(
-                untrained(data, seed), data, make_recipe(**recipe), seed, training
-            ).model
-            for column, arguments in attacks.items():
-                found = pgd(
-                    model, data.test_x, data.test_y, seed=seed, stop_on_success=True, **arguments
-                )
-                values.setdefault((row, column), []).append(100 * robust_accuracy(found))
-    return by_seed(values, seeds)
-
-
-def counted(
-    images: Mapping[str, Any],
-    training: Mapping[str, Any],
-    recipes: Mapping[str, Mapping[str, Any]],
-) -> Cells:
+def counted(data: str, training: Options, recipes: Mapping[str, Options]) -> Cells:
     """Count the rows forward and backward of one pass over the data, per image.
 
     Args:
-        images: of ``images_of``.
-        training: options of ``train`` but for the length.
-        recipes: by the names of the rows, as ``make_recipe`` takes them.
+        data: name of the data.
+        training: options of ``train``.
+        recipes: by the names of the rows: ``name`` and the arguments of each recipe.
     """
-    data = images_of(**images)
+    task = Task.of(data, None, 1, training)
     found = {}
     for row, recipe in recipes.items():
-        result = trained(
-            untrained(data, 0), data, make_recipe(**recipe), 0, {**training, "epochs": 1}
-        )
+        result = task.train(task.untrained(0), recipe, 0, epochs=1)
         found[row] = {
-            "forwards": exact(result.forwards / len(data.x)),
-            "backwards": exact(result.backwards / len(data.x)),
-            "first_layer": exact(result.first_layer_rows / len(data.x)),
+            "forwards": exact(result.forwards / len(task.x)),
+            "backwards": exact(result.backwards / len(task.x)),
+            "first_layer": exact(result.first_layer_rows / len(task.x)),
         }
     return found
 
 
-def by_seed(values: Mapping[tuple[str, str], Sequence[float]], seeds: Sequence[int]) -> Cells:
+def by_seed(values: Values, seeds: Sequence[int]) -> Cells:
     """Return cells of the values that each row and column has for the seeds."""
     found: Cells = {}
     for (row, column), numbers in values.items():
