@@ -1,7 +1,9 @@
 """Tables in the documentation, and names that a shell completes, written by ``make tables``.
 
 Attacks and detectors come from their registries, options from the configuration classes. A page
-holds a table between ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
+holds a table between ``<!-- table: NAME -->`` and ``<!-- end of table -->``. Measured tables stand
+behind ``<!-- measured: NAME -->``, see ``art_ext.benchmarks.stored``, and those of the papers that
+have a result behind ``<!-- papers: ID -->``.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,8 @@ from typing import Any
 
 from art_ext import models
 from art_ext.attacks.generate import formatted
+from art_ext.benchmarks import speed, stored
+from art_ext.benchmarks.common import spread
 from art_ext.benchmarks.papers import page as papers
 from art_ext.cli.listing import summary_of
 from art_ext.cli.presets import described as described_preset
@@ -35,7 +39,8 @@ from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import AttackSpec
 from art_ext.core.detection import registry as detectors
 from art_ext.core.geometry import NORMS
-from art_ext.core.wording import radius
+from art_ext.core.metrics import wilson
+from art_ext.core.wording import markdown, radius
 from art_ext.data.loading import DATA_NAMES
 from art_ext.evaluation.panel.panels import PANELS, VERSIONS, Member
 from art_ext.models.networks import NETWORKS
@@ -46,7 +51,9 @@ from art_ext.training.recipes.catalogue import CATALOGUE
 from art_ext.training.recipes.registry import RECIPES
 
 ROOT = Path(__file__).parents[1]
-MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+MARKED = re.compile(
+    r"(<!-- (table|measured|papers): (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL
+)
 VALUES = ROOT / "art_ext" / "configuration" / "values.py"
 PAPERS = ROOT / "docs" / "papers.md"
 PAGES = ("README.md", "docs/**/*.md")
@@ -88,13 +95,19 @@ def with_tables(text: str, page: Path) -> str:
     specs = [spec for spec in registry.specs() if registry.is_built_in(spec)]
     folder = os.path.relpath(ROOT / "docs", page.parent)
     prefix = "" if folder == "." else f"{Path(folder).as_posix()}/"
-
-    here = os.path.relpath(page, ROOT / "docs")
+    here = Path(os.path.relpath(page, ROOT / "docs")).as_posix()
 
     def table(match: re.Match[str]) -> str:
-        if match[2] in OF_PAGE:
-            return match[1] + OF_PAGE[match[2]](Path(here).as_posix()) + match[3]
-        return match[1] + TABLES[match[2]](specs, prefix) + match[3]
+        kind, name = match[2], match[3]
+        if kind == "measured":
+            written = stored.shown(name)
+        elif kind == "papers":
+            written = papers.excerpt(name, prefix)
+        elif name in OF_PAGE:
+            written = OF_PAGE[name](here)
+        else:
+            written = TABLES[name](specs, prefix)
+        return match[1] + written + match[4]
 
     return MARKED.sub(table, text)
 
@@ -105,7 +118,7 @@ def _attacks(specs: Sequence[AttackSpec], prefix: str) -> str:
         (f"[{spec.title}]({prefix}{spec.page})", f"`{spec.name}`", spec.access, spec.summary)
         for spec in specs
     )
-    return _table(("attack", "name", "needs", "summary"), rows)
+    return markdown(("attack", "name", "needs", "summary"), rows)
 
 
 def _methods(specs: Sequence[AttackSpec], prefix: str) -> str:
@@ -115,7 +128,7 @@ def _methods(specs: Sequence[AttackSpec], prefix: str) -> str:
         shown = f"[`{spec.name}`]({prefix}{spec.page})"
         kinds.setdefault(f"attacks on {spec.access}, {spec.family}", []).append(shown)
     kinds["training"] = [f"[`{name}`]({prefix}{page_of_recipe(name)})" for name in RECIPES]
-    return _table(("", "methods"), ((kind, ", ".join(shown)) for kind, shown in kinds.items()))
+    return markdown(("", "methods"), ((kind, ", ".join(shown)) for kind, shown in kinds.items()))
 
 
 def page_of_recipe(recipe: str) -> str:
@@ -141,7 +154,7 @@ def _functions(specs: Sequence[AttackSpec], prefix: str) -> str:
         )
         for spec in specs
     )
-    return _table(("attack", "needs", "family", "ends by", "targets"), rows)
+    return markdown(("attack", "needs", "family", "ends by", "targets"), rows)
 
 
 def _pages(specs: Sequence[AttackSpec], prefix: str) -> str:
@@ -153,7 +166,7 @@ def _pages(specs: Sequence[AttackSpec], prefix: str) -> str:
         (f"[{', '.join(spec.title for spec in of_page)}]({prefix}{page})", _kind(of_page))
         for page, of_page in by_page.items()
     )
-    return _table(("page", "attacks"), rows)
+    return markdown(("page", "attacks"), rows)
 
 
 def _kind(specs: Sequence[AttackSpec]) -> str:
@@ -171,7 +184,7 @@ def _classes(host: Host, specs: Sequence[AttackSpec], prefix: str) -> str:
             ends, failed = _ends_by(spec, plan(spec, host)), _on_failure(plan(spec, host))
         link = f"[{spec.title}]({prefix}{spec.page})"
         rows.append((link, shown, spec.access, spec.family, ends, failed))
-    return _table(("attack", "class", "needs", "family", "ends by", "without success"), rows)
+    return markdown(("attack", "class", "needs", "family", "ends by", "without success"), rows)
 
 
 def _ends_by(spec: AttackSpec, found: Plan) -> str:
@@ -215,7 +228,7 @@ def _cost(specs: Sequence[AttackSpec], prefix: str) -> str:
                 known["subjects"].items(), key=lambda item: order.get(item[0], -1)
             )
         ]
-        parts.append(f"{head}\n{_table(COST_HEADER, rows)}")
+        parts.append(f"{head}\n{markdown(COST_HEADER, rows)}")
     return "\n".join(parts)
 
 
@@ -228,6 +241,36 @@ COST_HEADER = (
     "s per 1,000",
     "robust accuracy left",
 )
+
+
+def _own_cost(specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Return the own cost of every attack, as ``art_ext.benchmarks.speed`` has stored it."""
+    found = speed.read(ROOT / "benchmarks" / "speed.json")
+    return markdown(speed.HEADS, ((name, *speed.cells(row)) for name, row in found.items()))
+
+
+def _others(specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Return the times over those of other toolkits, which ``art_ext.benchmarks.speed`` stored."""
+    found = json.loads((ROOT / "benchmarks" / "speed.json").read_text(encoding="utf-8"))["others"]
+    return markdown(speed.OTHERS, ((name, spread(ratios)) for name, ratios in found.items()))
+
+
+def _wilson(specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Return the 95 % intervals of three shares by the number of samples."""
+    rows = []
+    for n in (100, 500, 1000, 10_000):
+        ends = ([f"{100 * end:.1f}" for end in wilson(share * n // 10, n)] for share in (9, 5, 1))
+        rows.append((f"{n:,}", *(" to ".join(pair) for pair in ends)))
+    return markdown(("samples", "90 %", "50 %", "10 %"), rows, range(1))
+
+
+def _widths(specs: Sequence[AttackSpec], prefix: str) -> str:
+    """Return the width of the 95 % interval of one half by the number of samples."""
+    rows = []
+    for n in (100, 200, 500, 1000, 10_000):
+        low, high = wilson(n // 2, n)
+        rows.append((f"{n:,}", f"{100 * (high - low):.0f} points"))
+    return markdown(("samples", "width of the 95 % interval at 50 %"), rows, range(2))
 
 
 def _detectors(specs: Sequence[AttackSpec], prefix: str) -> str:
@@ -244,7 +287,7 @@ def _detectors(specs: Sequence[AttackSpec], prefix: str) -> str:
         for spec in detectors.specs()
         if detectors.is_built_in(spec)
     )
-    return _table(("detector", "rows", "needs", "options", "in ART", "rejects"), rows)
+    return markdown(("detector", "rows", "needs", "options", "in ART", "rejects"), rows)
 
 
 FACTS = ("attack", "needs", "family", "norms", "targets", "random", "in ART", "in torchattacks")
@@ -253,12 +296,12 @@ FACTS = ("attack", "needs", "family", "norms", "targets", "random", "in ART", "i
 def _threat_model(page: str) -> str:
     """Return the table of the attacks that a page describes."""
     ours = filter(registry.is_built_in, registry.specs())
-    return _table(FACTS, (_facts(spec, "") for spec in ours if spec.page == page))
+    return markdown(FACTS, (_facts(spec, "") for spec in ours if spec.page == page))
 
 
 def _threat_models(specs: Sequence[AttackSpec], prefix: str) -> str:
     """Return the table of all attacks, each with a link to its page."""
-    return _table(FACTS, (_facts(spec, prefix) for spec in specs))
+    return markdown(FACTS, (_facts(spec, prefix) for spec in specs))
 
 
 def _facts(spec: AttackSpec, prefix: str) -> tuple[str, ...]:
@@ -285,10 +328,13 @@ def _panels(specs: Sequence[AttackSpec], prefix: str) -> str:
             for norm in NORMS
             if all(norm in spec.norms for one, spec in members if norm in one.norms)
         ]
+        specs_of = {one.label: spec for one, spec in members}
         without = dict.fromkeys(
             f"`{one.label}`"
-            for one, spec in members
-            if spec.no_targets or one.arguments.get("num_targets")
+            for one in panel.members
+            if one.attack == "autoattack"
+            or one.arguments.get("num_targets")
+            or (one.label in specs_of and specs_of[one.label].no_targets)
         )
         rows.append(
             (
@@ -302,7 +348,7 @@ def _panels(specs: Sequence[AttackSpec], prefix: str) -> str:
             )
         )
     header = ("panel", "version", "mode", "needs", "norms", "targets", "members, in this order")
-    return _table(header, rows)
+    return markdown(header, rows)
 
 
 def _reasons(specs: Sequence[AttackSpec], prefix: str) -> str:
@@ -313,7 +359,7 @@ def _reasons(specs: Sequence[AttackSpec], prefix: str) -> str:
         for member in panel.members
         if member.why
     ]
-    return _table(("panel", "member", "why it is there"), rows)
+    return markdown(("panel", "member", "why it is there"), rows)
 
 
 def _member(one: Member) -> str:
@@ -334,7 +380,7 @@ def _recipes(specs: Sequence[AttackSpec], prefix: str) -> str:
         rows.append((f"[`{name}`]({prefix}{page_of_recipe(name)})", *counts, facts["needs"]))
     rows_of = "forward + backward rows a sample"
     header = ("recipe", rows_of, "updates of a minibatch", "epochs a pass counts", "needs")
-    return _table(header, rows)
+    return markdown(header, rows)
 
 
 def _presets(specs: Sequence[AttackSpec], prefix: str) -> str:
@@ -345,7 +391,7 @@ def _presets(specs: Sequence[AttackSpec], prefix: str) -> str:
         passes = f"{facts['passes']:,.0f}"
         rows.append((f"`{facts['name']}`", *cells, facts["rows"], passes, facts["paper"]))
     header = ("preset", "data of the paper", "network", "length", "rows an update", "passes")
-    return _table((*header, "paper"), rows)
+    return markdown((*header, "paper"), rows)
 
 
 def _networks(specs: Sequence[AttackSpec], prefix: str) -> str:
@@ -355,7 +401,7 @@ def _networks(specs: Sequence[AttackSpec], prefix: str) -> str:
         made = getattr(models, function)
         arguments = ", ".join(f"`{one}`" for one in inspect.signature(made).parameters)
         rows.append((f"`{name}`", summary_of(made), arguments))
-    return _table(("network", "", "arguments"), rows)
+    return markdown(("network", "", "arguments"), rows)
 
 
 def _class_name(spec: AttackSpec, host: str) -> str:
@@ -370,7 +416,7 @@ def _of_detector(page: str) -> str:
         for spec in detectors.specs()
         if detectors.is_built_in(spec) and spec.page == page
     )
-    return _table(("detector", "needs", "rows an input", "in ART"), rows)
+    return markdown(("detector", "needs", "rows an input", "in ART"), rows)
 
 
 def _options(config: type, specs: Sequence[AttackSpec], prefix: str) -> str:
@@ -388,7 +434,7 @@ def _options(config: type, specs: Sequence[AttackSpec], prefix: str) -> str:
                 about.help.replace("``", "`") + range_,
             )
         )
-    return _table(("option", "default", "where", "effect"), rows)
+    return markdown(("option", "default", "where", "effect"), rows)
 
 
 def _default(one: Field[Any], about: Option) -> str:
@@ -413,13 +459,7 @@ def _features(specs: Sequence[AttackSpec], prefix: str) -> str:
         (one["title"], *(one[toolkit]["answer"] for toolkit in toolkits))
         for one in content["feature"]
     ]
-    return _table(("", *toolkits.values()), rows)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in (header, *rows)]
-    lines.insert(1, "|" + "---|" * len(header))
-    return "\n".join(lines) + "\n"
+    return markdown(("", *toolkits.values()), rows)
 
 
 HOSTS = {"cli": "command", "toml": "file", "loop": "`train`", "art": "ART"}
@@ -436,6 +476,10 @@ TABLES: dict[str, Callable[[Sequence[AttackSpec], str], str]] = {
     "pages": _pages,
     "features": _features,
     "cost": _cost,
+    "own_cost": _own_cost,
+    "others": _others,
+    "wilson": _wilson,
+    "widths": _widths,
     "detectors": _detectors,
     "art": partial(_classes, art.HOST),
     "torchattacks": partial(_classes, torchattacks.HOST),

@@ -38,9 +38,12 @@ from torch.utils._pytree import tree_leaves
 from art_ext.benchmarks.common import network_and_images, print_versions, spread
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import AttackSpec
+from art_ext.core.wording import markdown
 
 EPS = {"linf": 8 / 255, "l2": 0.5, "l1": 8.0}
 WAITS = {"_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero"}
+HEADS = ("attack", "time / passes", "own ms per call", "waits per round", "operations", "memory")
+OTHERS = ("at equal steps", "ours / theirs")
 # keywords that keep a call short, for the attacks that have them
 SHORT: dict[str, Any] = {
     "coordinates": 8,
@@ -287,6 +290,12 @@ def worse(rows: dict[str, Row], baseline: dict[str, Row]) -> list[str]:
     return found
 
 
+def cells(row: Row) -> tuple[str, ...]:
+    """Return the costs of an attack as text, in the order of ``HEADS`` after the name."""
+    counts = (f"{row.own:.2f}", f"{row.waits:.1f}", f"{row.operations:.0f}", f"{row.memory:.1f}")
+    return (spread(row.ratios), *counts)
+
+
 def read(path: Path) -> dict[str, Row]:
     """Return the stored rows."""
     return {name: Row(**row) for name, row in json.loads(path.read_text())["rows"].items()}
@@ -312,29 +321,24 @@ def main() -> None:
     with torch.no_grad():
         y = model(x).argmax(1)  # every row is correctly classified
     print(f"cifar_resnet20_nat ({weights}), {len(x)} images, {arguments.steps} steps\n")
-    print("| attack | time / passes | own ms per call | waits per round | operations | memory |")
-    print("|---|---|---|---|---|---|")
+    print(markdown(HEADS, ()), end="")
     rows = {}
     for name, (spec, given) in cases(arguments.steps).items():
         if arguments.attacks and spec.name not in arguments.attacks:
             continue
         row = rows[name] = measure(spec, given, model, (x, y), arguments.repeats)
-        print(
-            f"| {name} | {spread(row.ratios)} | {row.own:.2f} | {row.waits:.1f} |"
-            f" {row.operations:.0f} | {row.memory:.1f} |",
-            flush=True,
-        )
+        print(f"| {name} | {' | '.join(cells(row))} |", flush=True)
+    facts: dict[str, Any] = {"rows": {name: asdict(row) for name, row in rows.items()}}
     if arguments.others:
-        print("\n| at equal steps | ours / theirs |\n|---|---|")
-        for name, ratios in others(model, (x, y), arguments.steps, arguments.repeats).items():
-            print(f"| {name} | {spread(ratios)} |", flush=True)
+        found = others(model, (x, y), arguments.steps, arguments.repeats)
+        facts["others"] = found
+        print(f"\n{markdown(OTHERS, ((name, spread(one)) for name, one in found.items()))}")
     if arguments.store:
-        facts = {"rows": {name: asdict(row) for name, row in rows.items()}}
         arguments.store.write_text(json.dumps(facts, indent=1) + "\n")
     if arguments.baseline:
-        found = worse(rows, read(arguments.baseline))
-        print("\n" + "\n".join(found or ["nothing got worse"]))
-        sys.exit(bool(found))
+        losses = worse(rows, read(arguments.baseline))
+        print("\n" + "\n".join(losses or ["nothing got worse"]))
+        sys.exit(bool(losses))
 
 
 if __name__ == "__main__":

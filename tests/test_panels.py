@@ -18,6 +18,8 @@ from art_ext.data import Dataset
 from art_ext.evaluation import PANELS, Member, Panel, evaluate, find_panel, read_run
 from art_ext.evaluation.analysis.together import describe
 from art_ext.evaluation.analysis.verdict import lines, table
+from art_ext.evaluation.panel import panels
+from art_ext.evaluation.panel.arguments import at_radius
 from art_ext.evaluation.panel.panels import VERSIONS, resolve_panel
 
 EPS = 0.08
@@ -66,9 +68,10 @@ class TestBuiltIn:
             "rays": {"max_queries": 20},
             "nes": {"max_queries": 60},
             "frank_wolfe_black_box": {"max_queries": 60},
+            "autoattack": {"version": "custom", "attacks": "apgd-ce"},
         }
         panel = PANELS[name]
-        members = [one for one in panel.members if norm in one.norms]
+        members = [one for one in panel.members if norm in one.norms and not one.missing]
         quick: dict[str, dict[str, Any]] = {one.label: few.get(one.attack, {}) for one in members}
         outcome = evaluate(
             linear_net,
@@ -281,11 +284,62 @@ class TestFiles:
     def test_unknown_names(self, tmp_path: Path) -> None:
         with pytest.raises(
             ValueError,
-            match="panel must be one of quick, standard, black-box, hard-label, rand, paper, or an",
+            match="panel must be one of quick, standard, black-box, hard-label, adversarial-",
         ):
             find_panel("standart")
         with pytest.raises(ValueError, match=r"existing \.toml file"):
             find_panel(tmp_path / "nowhere.toml")
+
+
+class TestAdversarialTraining:
+    def test_the_step_is_a_fourth_of_each_radius(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        few = {"num_steps": 3, "stop_on_success": False}
+        shares = dict.fromkeys(("pgd_20", "m_pgd_20", "cw_20"), few)
+        few_rows: dict[str, Any] = {
+            "autoattack": {"version": "custom", "attacks": "apgd-ce"},
+            "rays": {"max_queries": 9},
+        }
+        if any(one.missing for one in PANELS["adversarial-training"].members):
+            few_rows.pop("autoattack")
+        arguments = {**shares, **few_rows}
+
+        def records(name: str, eps: tuple[float, ...], given: Any) -> pd.DataFrame:
+            outcome = evaluate(
+                linear_net,
+                data.first(6),
+                tmp_path / name,
+                eps=eps,
+                panel="adversarial-training",
+                attack_args=given,
+            )
+            return outcome.records.drop(columns="seconds").reset_index(drop=True)
+
+        both = records("both", (0.08, 0.2), arguments)
+        for eps in (0.08, 0.2):
+            fixed = {name: {**few, "step_size": eps / 4} for name in shares}
+            own = records(f"own{eps}", (eps,), {**fixed, **few_rows})
+            found = both[both["eps"] == eps].reset_index(drop=True)
+            ascents = own["attack"].isin(shares)
+            assert ascents.sum() == 3 * 6
+            pd.testing.assert_frame_equal(found[ascents], own[ascents])
+
+    def test_it_goes_on_without_autoattack(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("art_ext.adapters.autoattack.package.find_spec", lambda name: None)
+        panel = PANELS["adversarial-training"]
+        assert panels.skipped(panel, "linf") == [
+            "panel adversarial-training goes on without autoattack: neither autoattack nor"
+            " pyautoattack found: pip install 'art-ext[robustbench]'"
+        ]
+        assert [one.name for one in panel.attacks()] == ["pgd_20", "m_pgd_20", "cw_20", "rays"]
+
+    def test_a_share_without_a_number(self) -> None:
+        with pytest.raises(ValueError, match="step_size must divide eps by a number > 0, got 'eps"):
+            at_radius({"step_size": "eps/0"}, 0.1)
+        given = {"step_size": "eps / 2.5", "loss": "ce", "num_steps": 3, "other": "eps"}
+        wanted = {"step_size": 0.04, "loss": "ce", "num_steps": 3, "other": 0.1}
+        assert at_radius(given, 0.1) == pytest.approx(wanted)
 
 
 class TestVersions:

@@ -488,6 +488,16 @@ def test_the_page_is_that_of_the_results():
     assert (ROOT / "docs" / "papers.md").read_text(encoding="utf-8") == page.page()
 
 
+def test_a_table_on_another_page():
+    result = read_results(TABLES)["rays-3.1"]
+    text = page.excerpt("rays-3.1", "../")
+    assert text.startswith(page.rows_table(TABLES["rays-3.1"], result))
+    assert "[RayS, Table 3.1](../papers.md#rays-table-31): " in text
+    assert "### RayS, Table 3.1\n" in page.page()
+    with pytest.raises(ValueError, match=r"rays-3\.3 has no result yet: run art-ext papers"):
+        page.excerpt("rays-3.3", "")
+
+
 def test_the_commands(tmp_path):
     listed = command("list", "--json")
     assert listed.exit_code == 0

@@ -8,7 +8,6 @@ import pickle
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -467,7 +466,7 @@ class TestPickling:
             pytest.importorskip("torchattacks", reason="torchattacks is not installed")
         member = find_attack(name)
         again = pickle.loads(pickle.dumps(member))  # noqa: S301
-        assert replace(again, check_classes=None) == replace(member, check_classes=None)
+        assert again == member
         if member.check_classes is not None:
             with pytest.raises(ValueError, match="at least 4 classes"):
                 again.check_classes(3)

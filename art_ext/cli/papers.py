@@ -42,15 +42,16 @@ def list_tables(
     with explained():
         import json
 
-        from art_ext.benchmarks.papers.page import LISTED, listing, markdown
+        from art_ext.benchmarks.papers.page import LISTED, listing
+        from art_ext.core.wording import aligned
 
         tables, found = _read(results)
         lines = listing(list(tables.values()), found)
         if as_json:
             typer.echo(json.dumps(lines, indent=1))
             return
-        text = markdown(LISTED, [tuple(line.values()) for line in lines])
-        typer.echo(fitted_markdown(text.rstrip(), ("id", "tag")))
+        text = aligned(LISTED, [tuple(line.values()) for line in lines], words=range(4))
+        typer.echo(fitted_markdown(text, ("id", "tag")))
 
 
 @app.command()
@@ -94,7 +95,7 @@ def show(
 ) -> None:
     """Print a table: published numbers, ours, claims and the differences from the paper."""
     with explained():
-        from art_ext.benchmarks.papers.page import claims_table, rows_table, tag_of
+        from art_ext.benchmarks.papers.page import claims_list, rows_table, tag_of
         from art_ext.benchmarks.papers.tables import find_tables
 
         tables, found = _read(results)
@@ -102,7 +103,7 @@ def show(
         say(f"{one.title}: {one.caption}")
         say(f"tag: {tag_of(one, found)}")
         if table in found:
-            for text in (rows_table(one, found[table]), claims_table(found[table])):
+            for text in (rows_table(one, found[table]), claims_list(found[table])):
                 typer.echo(f"\n{text.rstrip()}")
             typer.echo("")
         if one.differences:

@@ -59,6 +59,8 @@ MODELS = (
 NORMS = ("l1", "l2", "linf")
 
 PANELS = (
+    "adversarial-training",
+    "adversarial-training-2026.12",
     "black-box",
     "black-box-2026.11",
     "hard-label",

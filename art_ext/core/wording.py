@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 
 
 def counted(count: int, noun: str) -> str:
@@ -52,6 +52,48 @@ def shortened(name: str, letters: int) -> str:
         return name
     half = letters // 2
     return f"{name[:half]}…{name[half + 1 - letters :]}"
+
+
+def markdown(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Container[int] = ()
+) -> str:
+    """Return a Markdown table for a page.
+
+    Args:
+        heads: of the columns.
+        rows: of cells.
+        numbers: the columns of numbers, aligned right. Words are aligned left.
+    """
+    rules = ["---:" if column in numbers else "---" for column in range(len(heads))]
+    return _table(heads, rules, rows) + "\n"
+
+
+def aligned(heads: Sequence[str], rows: Iterable[Sequence[str]], words: Container[int]) -> str:
+    """Return an aligned Markdown table, readable as plain text too.
+
+    Args:
+        heads: of the columns.
+        rows: of cells, each of which becomes one line without a bar.
+        words: the columns of words, aligned left. Numbers are aligned right.
+    """
+    lines = [heads, *([one_line(cell).replace("|", "/") for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    head, *padded = [
+        [
+            cell.ljust(width) if column in words else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        for line in lines
+    ]
+    rules = [
+        "-" * (width + 1) + ("-" if column in words else ":") for column, width in enumerate(widths)
+    ]
+    return _table(head, rules, padded)
+
+
+def _table(heads: Sequence[str], rules: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head, *lines = [f"| {' | '.join(line)} |" for line in (heads, *rows)]
+    return "\n".join([head, f"|{'|'.join(rules)}|", *lines])
 
 
 def class_name(label: int, names: Sequence[str] | None) -> str:

@@ -9,7 +9,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from art_ext.configuration.files import toml_value
-from art_ext.evaluation.analysis.table import UNKNOWN, aligned, csv_rows
+from art_ext.core.wording import aligned
+from art_ext.evaluation.analysis.table import UNKNOWN, csv_rows
 from art_ext.sweeps.grid import short_names, shown
 from art_ext.sweeps.plan import Sweep
 from art_ext.sweeps.values import Value, is_share

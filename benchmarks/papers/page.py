@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from art_ext.benchmarks.papers.results import read_results
-from art_ext.benchmarks.papers.schema import Column, Table
-from art_ext.benchmarks.papers.tables import read_tables
+from art_ext.benchmarks.papers.results import RERUN, read_results
+from art_ext.benchmarks.papers.schema import Scale, Table
+from art_ext.benchmarks.papers.tables import find_tables, read_tables
 from art_ext.benchmarks.papers.verdicts import DIFFERS, HOLDS, NOT_RUN, ORDERED
+from art_ext.core.wording import markdown
 
 HEAD = """# The papers' tables
 
@@ -26,12 +27,14 @@ paper. A **claim** *holds* if the 95 % interval of the difference lies on the cl
 have a paired interval, means and medians a bootstrap over the samples that both rows have. A
 **table** is *reproduced* if its rows are. Else its claims decide.
 
-`art-ext papers show ID` prints one table, and `art-ext papers run --table ID` measures it again.
-The names of the networks are those of the checkpoints below `ART_EXT_DATA`. Brackets hold 95 %
-intervals. Columns of seconds are wall times, on two cores that other work shared.
+In a table the paper's number comes first. **Ours** is bold, and its 95 % interval stands in
+brackets. Claims name rows and columns by their keys in `benchmarks/papers/ID.toml`. Behind a
+verdict is by how much the claimed side is ahead, of a trend that of the worst pair of neighbours.
+The names of networks are those of the checkpoints below `ART_EXT_DATA`. Columns of seconds are wall
+times, on two cores that other work shared.
 """
 Result = Mapping[str, Any]
-LISTED = ("id", "number", "what it shows", "tag", "n", "seconds")
+LISTED = ("id", "number", "what it shows", "tag", "n", "minutes")
 
 
 def page(folder: Path | None = None) -> str:
@@ -45,11 +48,18 @@ def page(folder: Path | None = None) -> str:
     """
     tables = read_tables()
     results = read_results(tables) if folder is None else read_results(tables, folder)
-    found = [HEAD, "## All tables\n"]
-    for source in dict.fromkeys(table.source for table in tables.values()):
-        own = [table for table in tables.values() if table.source == source]
-        found.append(f"### {source.title}\n\n{source.reference}.\n\n{_overview(own, results)}")
-    found += [_section(table, results[name]) for name, table in tables.items() if name in results]
+    found = [HEAD]
+    papers = {
+        source: [table for table in tables.values() if table.source == source]
+        for source in dict.fromkeys(table.source for table in tables.values())
+    }
+    found.append("## All tables\n")
+    for source, own in papers.items():
+        found.append(f"**{source.title}** ({source.reference})\n\n{_overview(own, results)}")
+    for source, own in papers.items():
+        sections = [_section(one, results[one.id]) for one in own if one.id in results]
+        if sections:
+            found += [f"## {source.title}\n", *sections]
     return "\n".join(found)
 
 
@@ -81,7 +91,7 @@ def listing(tables: Sequence[Table], results: Mapping[str, Result]) -> list[dict
                     table.caption.rstrip("."),
                     tag_of(table, results),
                     _number_of_images(results.get(table.id)),
-                    f"{results[table.id]['seconds']:.0f}" if table.id in results else "",
+                    _minutes(results.get(table.id)),
                 ),
                 strict=True,
             )
@@ -95,98 +105,135 @@ def _number_of_images(result: Result | None) -> str:
     return ", ".join(counts)
 
 
+def _minutes(result: Result | None) -> str:
+    if result is None:
+        return ""
+    minutes = result["seconds"] / 60
+    return f"{minutes:.1f}" if minutes >= 0.1 else "< 0.1"
+
+
 def _overview(tables: Sequence[Table], results: Mapping[str, Result]) -> str:
     lines = []
-    for one in listing(tables, results):
+    for table, one in zip(tables, listing(tables, results), strict=True):
         number = one["number"]
         if one["id"] in results:
-            number = f"[{number}](#{anchor(one['id'])})"
+            number = f"[{number}](#{anchor(table.title)})"
         lines.append((number, *(one[name] for name in LISTED[2:])))
-    return markdown(("number", *LISTED[2:]), lines)
+    return markdown(("number", *LISTED[2:]), lines, (3, 4))
 
 
-def anchor(name: str) -> str:
-    """Return the anchor of the section of a table."""
-    return re.sub(r"[^\w-]", "", name)
+def anchor(title: str) -> str:
+    """Return the anchor that sites give to a heading."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
 def _section(table: Table, result: Result) -> str:
     """Return the section of a table that was run."""
     scale = table.scales[result["scale"]]
-    tags = f"Tag: **{tag_of(table, {table.id: result})}**"
-    measured = ", ".join(
-        f"{name} {result['versions'][name]}" for name in ("art-ext", "torch", "numpy")
-    )
-    seeds = ", ".join(map(str, result["seeds"])) or "none"
     parts = [
-        f'<a id="{anchor(table.id)}"></a>\n\n## {table.title}\n',
-        f"{table.caption} {tags}.\n",
+        f"### {table.title}\n",
+        f"{table.caption} Tag: **{tag_of(table, {table.id: result})}**.\n",
         rows_table(table, result),
+        *([claims_list(result)] if result["claims"] else []),
+        *([f"{table.differences}\n"] if table.differences else []),
     ]
-    if result["claims"]:
-        parts.append(claims_table(result))
-    if table.differences:
-        parts.append(f"{table.differences}\n")
+    return "\n".join([*parts, _measurement(table, scale, result)])
+
+
+def _measurement(table: Table, scale: Scale, result: Result) -> str:
+    """Return the command of a table, and on what and by what it was measured."""
+    facts = [
+        f"{'all' if run.count is None else f'first {run.count:,}'} of {run.options['data']}"
+        for run in scale.runs.values()
+        if "data" in run.options
+    ]
+    counts = {count for count in _counts(result) if count}
+    if len(counts) == 1 and counts != {1}:
+        facts.append(f"n = {counts.pop():,}")
+    if result["seeds"]:
+        plural = "s" if len(result["seeds"]) > 1 else ""
+        facts.append(f"seed{plural} {', '.join(map(str, result['seeds']))}")
+    facts.append(f"{result['seconds']:.0f} s of one core")
+    facts += [f"{name} {result['versions'][name]}" for name in ("art-ext", "torch")]
+    facts.append(f"commit {result['commit']}")
     where = f" Needs {scale.needs}." if scale.needs else ""
-    parts.append(
-        f"`art-ext papers run --table {table.id}`: {result['seconds']:.0f} s of one core, seeds"
-        f" {seeds}, {measured}, commit {result['commit']}.{where}\n"
-    )
-    return "\n".join(parts)
+    command = f"`art-ext papers run --table {table.id}`"
+    return f"{command}: {', '.join(dict.fromkeys(facts))}.{where}\n"
+
+
+def _counts(result: Result) -> list[int]:
+    """Return the largest number of samples in the cells of each row, 0 without a cell."""
+    return [max((one["n"] for one in row["cells"].values()), default=0) for row in result["rows"]]
+
+
+def excerpt(name: str, prefix: str) -> str:
+    """Return the rows of a measured table for another page, and a link to its section.
+
+    Args:
+        name: id of the table.
+        prefix: path from that page to the folder of this one.
+
+    Raises:
+        ValueError: for an unknown table, and for one without a result.
+    """
+    tables = read_tables()
+    results = read_results(tables)
+    (table,) = find_tables([name], tables)
+    if name not in results:
+        raise ValueError(f"the table {name} has no result yet: {RERUN.format(name)}")
+    link = f"[{table.title}]({prefix}papers.md#{anchor(table.title)})"
+    return f"{rows_table(table, results[name])}\n{link}: {tag_of(table, results)}.\n"
 
 
 def rows_table(table: Table, result: Result) -> str:
-    """Return ours beside the published numbers, as Markdown."""
-    heads = [
-        f"{column.title}{f' ({column.unit})' if column.unit else ''}: paper, ours"
-        for column in table.columns.values()
-    ]
+    """Return ours beside the published numbers, as Markdown.
+
+    The number of samples is in the rows if it is not the same everywhere.
+    """
+    counts = _counts(result)
+    shared = len({*counts} - {0}) <= 1
     lines = []
-    for row in result["rows"]:
+    for row, count in zip(result["rows"], counts, strict=True):
         own = table.rows[row["row"]]
-        cells = [
-            _cell(column, row["cells"].get(name), own.published.get(name))
-            for name, column in table.columns.items()
-        ]
-        counts = [one["n"] for one in row["cells"].values()]
+        cells = [_cell(row["cells"].get(name), own.published.get(name)) for name in table.columns]
         tag = row["tag"]
         if tag == DIFFERS:
             tag = f"differs in {', '.join(table.columns[name].title for name in row['off'])}"
-        lines.append((own.title, *cells, str(max(counts, default="")), tag))
-    return markdown(("row", *heads, "n", "tag"), lines)
+        lines.append((own.title, *cells, *([] if shared else [f"{count or ''}"]), tag))
+    heads = [
+        f"{column.title}{f' ({column.unit})' if column.unit else ''}"
+        for column in table.columns.values()
+    ]
+    return markdown(("row", *heads, *([] if shared else ["n"]), "tag"), lines)
 
 
-def _cell(column: Column, ours: Mapping[str, Any] | None, published: float | None) -> str:
+def _cell(ours: Mapping[str, Any] | None, published: float | None) -> str:
     """Return the published number and ours with its interval."""
-    first = "-" if published is None else f"{published:g}"
-    if ours is None or ours["value"] is None:
-        return f"{first}, -"
-    second = f"{first}, **{short(ours['value'])}**"
-    if ours["low"] is None or ours["low"] == ours["high"]:
-        return second
-    return f"{second} [{short(ours['low'])}, {short(ours['high'])}]"
+    parts = [] if published is None else [f"{published:g}"]
+    if ours is not None and ours["value"] is not None:
+        parts.append(f"**{short(ours['value'])}**{_interval(ours)}")
+    return ", ".join(parts)
 
 
-def short(value: float) -> str:
-    """Return a number with at most three digits after the point, or four in all."""
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+def _interval(one: Mapping[str, Any]) -> str:
+    """Return the ends of an interval, nothing for an exact number."""
+    if one["low"] is None or one["low"] == one["high"]:
+        return ""
+    return f" [{short(one['low'], 3)}, {short(one['high'], 3)}]"
 
 
-def claims_table(result: Result) -> str:
-    """Return the claims with their verdicts, as Markdown."""
+def short(value: float, digits: int = 4) -> str:
+    """Return a number of so many digits, or all those before the point."""
+    return f"{value:.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+
+
+def claims_list(result: Result) -> str:
+    """Return the claims with their verdicts, as a list in Markdown."""
     lines = []
     for claim in result["claims"]:
-        numbers = "-"
+        ahead = ""
         if claim.get("value") is not None:
-            numbers = short(claim["value"])
-            if claim["low"] is not None and claim["low"] != claim["high"]:
-                numbers += f" [{short(claim['low'])}, {short(claim['high'])}]"
-        lines.append((f"`{claim['claim']}`", claim["verdict"], numbers, str(claim.get("n", ""))))
-    return markdown(("claim", "verdict", "difference in its favour", "n"), lines)
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
-    lines.insert(1, "|" + "---|" * len(head))
-    return "\n".join(lines) + "\n"
+            sign = "+" if claim["value"] > 0 else ""
+            ahead = f" ({sign}{short(claim['value'], 3)}{_interval(claim)})"
+        lines.append(f"* `{claim['claim']}` **{claim['verdict']}**{ahead}\n")
+    return "".join(lines)

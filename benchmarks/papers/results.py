@@ -20,7 +20,7 @@ from art_ext.benchmarks.papers.tables import FOLDER
 from art_ext.benchmarks.papers.verdicts import judge_claim, judge_row, judge_table
 from art_ext.storage.files import write_atomically
 
-ROOT = FOLDER.parents[1]
+ROOT = FOLDER.resolve().parents[1]  # of the checkout, whose package has a link to this folder
 RESULTS = FOLDER / "results"
 RERUN = "run art-ext papers run --table {} again"
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from art_ext.core.wording import class_name, counted, radius
+from art_ext.core.wording import aligned, class_name, counted, radius
 from art_ext.evaluation.analysis.blocks import NORMS, Blocks, samples_of
 from art_ext.evaluation.analysis.radii import clean_failure, failures, has_detector, radii_of_rows
-from art_ext.evaluation.analysis.table import aligned, csv_rows, percent
+from art_ext.evaluation.analysis.table import csv_rows, percent
 from art_ext.evaluation.analysis.together import matched, models_of
 
 if TYPE_CHECKING:

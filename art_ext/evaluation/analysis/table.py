@@ -16,7 +16,7 @@ from art_ext.core.geometry import DISTORTIONS, exact_mean
 from art_ext.core.metrics import adbd, clean_accuracy, query_statistics
 from art_ext.core.metrics.intervals import wilson
 from art_ext.core.result import AttackResult
-from art_ext.core.wording import one_line, radius, shortened
+from art_ext.core.wording import aligned, radius, shortened
 from art_ext.evaluation.analysis.blocks import (
     Blocks,
     Key,
@@ -626,27 +626,3 @@ def to_text(rows: Sequence[Row]) -> str:
     shown = [column for column, head in enumerate(heads) if optional.get(head) not in hidden]
     heads, *cells = [[values[column] for column in shown] for values in (heads, *cells)]
     return aligned(heads, cells, words=(0, 2))
-
-
-def aligned(heads: Sequence[str], cells: Sequence[Sequence[str]], words: Sequence[int]) -> str:
-    """Return an aligned Markdown table, readable as plain text too.
-
-    Args:
-        heads: of the columns.
-        cells: line by line.
-        words: the columns of words, aligned left. Numbers are aligned right.
-    """
-    cells = [[one_line(cell) for cell in line] for line in cells]
-    widths = [max(len(line[column]) for line in (heads, *cells)) for column in range(len(heads))]
-
-    def line(values: Sequence[str]) -> str:
-        padded = (
-            value.ljust(width) if column in words else value.rjust(width)
-            for column, (value, width) in enumerate(zip(values, widths, strict=True))
-        )
-        return f"| {' | '.join(padded)} |"
-
-    rules = (
-        "-" * (width + 1) + ("-" if column in words else ":") for column, width in enumerate(widths)
-    )
-    return "\n".join([line(heads), f"|{'|'.join(rules)}|", *(line(values) for values in cells)])

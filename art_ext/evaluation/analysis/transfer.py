@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from art_ext.core.geometry import DISTORTIONS
 from art_ext.core.metrics.chain import QUANTILE
 from art_ext.core.metrics.intervals import paired_difference, wilson
+from art_ext.core.wording import aligned
 from art_ext.evaluation.analysis.compare import mcnemar
 from art_ext.evaluation.analysis.table import csv_rows, percent
 
@@ -283,7 +284,7 @@ def transfer_text(rows: Sequence[TransferRow]) -> str:
     heads += ["n", "success", "95 %", "minus baseline", "p", "authors'", "on source"]
     chains = any(row.num_states > 1 for row in rows)
     heads += ["mean state", "all states"] if chains else []
-    lines = [heads, ["-" * len(head) for head in heads]]
+    lines = []
     for row in rows:
         cells = [row.source, row.target, row.attack, row.setting]
         cells += [str(row.at or "end")] if "at" in heads else []
@@ -297,15 +298,8 @@ def transfer_text(rows: Sequence[TransferRow]) -> str:
             percent(row.source_success),
         ]
         cells += [percent(row.mean_states), percent(row.all_states)] if chains else []
-        lines.append([cell.replace("|", "/") for cell in cells])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    lines[1] = ["-" * width for width in widths]
-    return "\n".join(
-        "| "
-        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        + " |"
-        for line in lines
-    )
+        lines.append(cells)
+    return aligned(heads, lines, words=range(4))
 
 
 def _between(low: float, high: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -40,6 +41,24 @@ _INTERNAL = (
     "summary_writer",
     "trainloader",
 )
+_SHARE = re.compile(r"eps(?: */ *(\d+(?:\.\d+)?))?")
+
+
+def at_radius(arguments: Mapping[str, Any], eps: float) -> dict[str, Any]:
+    """Return arguments with the numbers that ``"eps"`` and ``"eps/4"`` mean at a radius.
+
+    Raises:
+        ValueError: for a division by 0.
+    """
+    found = dict(arguments)
+    for key, value in arguments.items():
+        share = _SHARE.fullmatch(value) if isinstance(value, str) else None
+        if share is not None:
+            divisor = float(share[1] or 1)
+            if not divisor:
+                raise ValueError(f"{key} must divide eps by a number > 0, got {value!r}")
+            found[key] = eps / divisor
+    return found
 
 
 def check_arguments(

@@ -231,7 +231,7 @@ class Attack:
     access: str = "unknown"
     tanh_steps: int | None = None
     tanh_cost: int = 1
-    check_classes: Callable[[int], None] | None = None
+    check_classes: Callable[[int], None] | None = field(default=None, compare=False)
     file: str = ""
     digest: str = ""
     keeps_input: bool = False

@@ -145,13 +145,13 @@ class AutoAttackRun:
 def _autoattack(arguments: Mapping[str, Any]) -> Attack:
     """Return AutoAttack as a member of a panel. Its flags are part of its result."""
     from art_ext.adapters.autoattack import listed_attacks, run_autoattack
-    from art_ext.adapters.autoattack.package import OF_VERSION, check_classes_for
+    from art_ext.adapters.autoattack.package import OF_VERSION, check_classes_for, find_package
 
     own = ("version", "attacks", "adjust", "backend")
     check_arguments(
         "autoattack", arguments, {key: parameters_of(run_autoattack)[key] for key in own}
     )
-
+    find_package(str(arguments.get("backend", "auto")))
     version = arguments.get("version", "standard")
     runs = listed_attacks(arguments.get("attacks")) or OF_VERSION.get(str(version), ())
     return Attack(

@@ -11,7 +11,7 @@ from art_ext.core.attacks import registry
 from art_ext.core.attacks.registry import AttackSpec
 from art_ext.core.checks import listed
 from art_ext.core.result import AttackResult
-from art_ext.evaluation.panel.arguments import check_arguments
+from art_ext.evaluation.panel.arguments import at_radius, check_arguments
 from art_ext.evaluation.panel.attack import (
     MODEL_SETTINGS,
     SPEED_SETTINGS,
@@ -46,7 +46,7 @@ class CoreRun:
 
     Attributes:
         spec: the attack.
-        arguments: its arguments besides the settings.
+        arguments: its arguments besides the settings. ``"eps/4"`` is a fourth of the radius.
     """
 
     spec: AttackSpec
@@ -63,7 +63,7 @@ class CoreRun:
         if "targets" not in self.arguments:  # it would be called for each class, not each sample
             offered["callback"] = request.callback
         taken = {key: value for key, value in offered.items() if key in parameters}
-        keywords = {**taken, **self.arguments}
+        keywords = {**taken, **at_radius(self.arguments, request.eps)}
         if registry.is_built_in(self.spec):
             return self._called(request, keywords)
         with preserved(request.model, self.spec.name) as changed:

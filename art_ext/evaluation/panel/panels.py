@@ -10,7 +10,7 @@
     [[attack]]
     name = "fw_margin"          # in records and tables. Default: the attack
     attack = "frank_wolfe"
-    arguments = { loss = "margin", step_fraction = "1/2" }
+    arguments = { loss = "margin", step_fraction = "1/2" }  # "eps/4": a fourth of the radius
     norms = ["linf", "l2"]      # in which it runs. Default: all
     optional = true             # skipped if its toolkit is not installed. Default: false
 """
@@ -254,6 +254,8 @@ _MARGIN = (
     "needs no projection, and the gradient of its margin does not vanish where that of the"
     " cross-entropy does"
 )
+# at 8/255 a step of 2/255. Steps after a success change no verdict
+_TWENTY = {"num_steps": 20, "step_size": "eps/4", "stop_on_success": True}
 # a released version keeps its members: other members are a further entry with another version. The
 # last entry of a name is the one that the name alone means
 _BUILT_IN = (
@@ -372,6 +374,28 @@ _BUILT_IN = (
                 norms=_SMOOTH,
                 optional=True,
             ),
+        ),
+        version="2026.12",
+    ),
+    # the columns of tables of adversarial training, each on all samples
+    Panel(
+        "adversarial-training",
+        "independent",
+        (
+            Member("pgd", _TWENTY, "pgd_20", "the ascent of the cross-entropy in 20 steps"),
+            Member("m_pgd", _TWENTY, "m_pgd_20", "the same steps with momentum"),
+            Member(
+                "pgd",
+                {"loss": "margin", **_TWENTY},
+                "cw_20",
+                "the same steps on the margin, which tables call CW-20",
+            ),
+            Member(
+                "autoattack",
+                why="the ensemble that leaderboards rank by. From another toolkit",
+                optional=True,
+            ),
+            Member("rays", why=_LABELS),
         ),
         version="2026.12",
     ),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from art_ext.core.wording import aligned
 from art_ext.evaluation.analysis.limits import LOWER_ESTIMATE, Limits
-from art_ext.evaluation.analysis.table import aligned
 from art_ext.evaluation.report.limits_tables import (
     Table,
     bounds_table,
