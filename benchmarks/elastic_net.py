@@ -1,11 +1,11 @@
-"""EAD beside foolbox, torchattacks and ART, and the dissertation's tables.
+"""EAD beside foolbox, torchattacks and ART.
 
 Run with ``python -m art_ext.benchmarks.elastic_net PART``. Needs ART_EXT_DATA with MNIST and the
 checkpoints. Parts: ``external`` and ``converged`` (distortions at equal settings), ``speed`` (wall
 time over the bare model and over the external attacks), ``early`` (whole attacks that abort early),
-``beta`` (Table 5), ``table`` (Table 6), ``confidence`` (Table 8), ``cases`` (best, average and
-worst case), ``edge`` (C&W from pixels on the edge of the box). Distortions are means over the
-successes. A toolkit that is not installed is reported and left out.
+``edge`` (C&W from pixels on the edge of the box). Distortions are means over the successes. A
+toolkit that is not installed is reported and left out. ``art-ext papers run`` measures the thesis'
+tables.
 """
 
 from __future__ import annotations
@@ -30,17 +30,13 @@ from art_ext.benchmarks.common import (
     classified_right,
     network,
     print_versions,
-    right,
     seconds,
 )
-from art_ext.core.attacks import cw, ead, i_fgm
+from art_ext.core.attacks import cw, ead
 from art_ext.core.geometry import distances
-from art_ext.core.metrics import case_distortions, transfer_success
-from art_ext.core.result import AttackResult
 
-PARTS = ("external", "converged", "speed", "early", "beta", "table", "confidence", "cases", "edge")
+PARTS = ("external", "converged", "speed", "early", "edge")
 STANDARD = "mnist_smallcnn_standard"
-CARLINI = "mnist_carlini_cnn_fw"
 LENET = "mnist_lenet5_advertorch_nat"
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -250,148 +246,6 @@ def print_early(rows: int, steps: int, search_steps: int, repeats: int) -> None:
         print(f"| {name} | {statistics.median(found):.1f} | {ratio:.3f} |", flush=True)
 
 
-def result_row(name: str, x: Tensor, result: AttackResult) -> str:
-    """Success rate and the mean distances of x_adv."""
-    success = result.success & ~result.already_adversarial
-    means = [
-        float(distances(result.x_adv[success], x[success], norm).mean())
-        for norm in ("l1", "l2", "linf")
-    ]
-    rate = 100 * float(result.success.double().mean())
-    return f"| {name} | {rate:.1f} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |"
-
-
-def print_beta(count: int, steps: int, seed: int) -> None:
-    """Print Table 5, average case: L1 falls and L-inf rises with beta."""
-    model, _ = network(CARLINI)
-    x, y = classified_right("mnist", count, model)
-    print(f"\n{CARLINI}, {count} images, random targets (seed {seed}), 9 x {steps}, EN rule\n")
-    print(
-        "| beta | success % | L1 | L2 | L-inf | thesis L1 / L2 / L-inf"
-        " |\n|---|---|---|---|---|---|",
-        flush=True,
-    )
-    thesis = {
-        0.0: "22.63 / 1.953 / .512",
-        1e-5: "22.6 / 1.98 / .515",
-        1e-4: "20.98 / 1.951 / .521",
-        1e-3: "17.4 / 2.001 / .594",
-        1e-2: "13.56 / 2.395 / .852",
-    }
-    for beta, theirs in thesis.items():
-        result = ead(model, x, y, beta=beta, num_steps=steps, targets="average", seed=seed)
-        print(f"{result_row(f'{beta:g}', x, result)} {theirs} |", flush=True)
-
-
-def print_table(count: int, steps: int, seed: int) -> None:
-    """Print Table 6, average case: the attacks by distortion."""
-    model, _ = network(CARLINI)
-    x, y = classified_right("mnist", count, model)
-    print(f"\n{CARLINI}, {count} images, random targets (seed {seed}), 9 x {steps}\n")
-    print(
-        "| attack | success % | L1 | L2 | L-inf | thesis L1 / L2 / L-inf"
-        " |\n|---|---|---|---|---|---|",
-        flush=True,
-    )
-    common: dict[str, Any] = {"targets": "average", "seed": seed}
-    grid: dict[str, Any] = {**common, "search": "grid"}
-    rows: dict[str, tuple[Callable[[], AttackResult], str]] = {
-        "I-FGM, L1, grid": (lambda: i_fgm(model, x, y, norm="l1", **grid), "32.94 / 2.606 / .591"),
-        "I-FGM, L1": (lambda: i_fgm(model, x, y, norm="l1", **common), "32.94 / 2.606 / .591"),
-        "I-FGM, L2": (lambda: i_fgm(model, x, y, norm="l2", **common), "-"),
-        "I-FGM, L-inf": (lambda: i_fgm(model, x, y, norm="linf", **common), "71.39 / 3.472 / .227"),
-        "FGM, L1": (lambda: i_fgm(model, x, y, norm="l1", num_steps=1, **common), "-"),
-        "EAD, EN rule": (
-            lambda: ead(model, x, y, num_steps=steps, **common),
-            "17.4 / 2.001 / .594",
-        ),
-        "EAD, L1 rule": (
-            lambda: ead(model, x, y, num_steps=steps, decision_rule="L1", **common),
-            "14.11 / 2.211 / .768",
-        ),
-        "C&W": (lambda: cw(model, x, y, num_steps=steps, **common), "22.46 / 1.972 / .514"),
-    }
-    for name, (attack, theirs) in rows.items():
-        print(f"{result_row(name, x, attack())} {theirs} |", flush=True)
-
-
-def print_confidence(count: int, steps: int) -> None:
-    """Print Table 8: at large kappa EAD transfers better than C&W.
-
-    Untargeted attacks, from one MNIST network to another.
-    """
-    source, _ = network(CARLINI)
-    target, _ = network(STANDARD)
-    x, y = classified_right("mnist", count, source, target)
-    kept = right(x, y, source, target)
-    print(
-        f"\n{CARLINI} -> {STANDARD}, {int(kept.sum())} images, untargeted, 9 x {steps}, EAD with"
-        " beta .01\n"
-    )
-    print(
-        "| kappa | attack | white-box % | transfer % | L1 | L2 |\n|---|---|---|---|---|---|",
-        flush=True,
-    )
-    for kappa in (0.0, 10.0, 20.0, 30.0, 40.0, 50.0):
-        attacks: dict[str, Callable[..., AttackResult]] = {
-            "EAD": functools.partial(ead, beta=1e-2),
-            "C&W": cw,
-        }
-        for name, attack in attacks.items():
-            result = attack(source, x, y, confidence=kappa, num_steps=steps)
-            rate = transfer_success(result.x_adv, x, y, target)
-            success = result.success
-            l1, l2 = (
-                float(distances(result.x_adv[success], x[success], norm).mean())
-                for norm in ("l1", "l2")
-            )
-            white = 100 * float(success.double().mean())
-            print(
-                f"| {kappa:g} | {name} | {white:.1f} | {100 * rate.share:.1f} | {l1:.2f} |"
-                f" {l2:.2f} |",
-                flush=True,
-            )
-
-
-def print_cases(count: int, steps: int, search_steps: int, seed: int) -> None:
-    """Print the best, average and worst case of the EN rule, each metric by itself.
-
-    The x_adv of the best case is printed too.
-    """
-    model, _ = network(LENET)
-    x, y = classified_right("mnist", count, model)
-    print(
-        f"\n{LENET}, {count} images, {search_steps} x {steps} from c = .3 (seed {seed}), EN rule,"
-        " beta .01\n"
-    )
-    print("| case | success % | L1 | L2 | L-inf |\n|---|---|---|---|---|", flush=True)
-    result = ead(
-        model,
-        x,
-        y,
-        beta=1e-2,
-        num_steps=steps,
-        search_steps=search_steps,
-        initial_const=0.3,
-        abort_early=False,
-        targets="all",
-        seed=seed,
-    )
-    for case in ("best", "average", "worst"):
-        found = case_distortions(result, x, case)
-        success = found["success"]
-        means = [float(found[norm][success].mean()) for norm in ("l1", "l2", "linf")]
-        rate = 100 * float(success.double().mean())
-        print(
-            f"| {case} | {rate:.1f} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |",
-            flush=True,
-        )
-    returned, nearest = (
-        float(values[result.success].mean()) for values in (result.distance, _nearest(result))
-    )
-    print(f"\nbest case, mean L1: returned {returned:.3f}, nearest {nearest:.3f}", flush=True)
-
-
 def print_edge(count: int) -> None:
     """Print C&W's success rate by its number of iterations.
 
@@ -412,25 +266,15 @@ def print_edge(count: int) -> None:
         print(f"| {steps} | {float(result.success.double().mean()):.3f} |", flush=True)
 
 
-def _nearest(result: AttackResult) -> Tensor:
-    if result.nearest_distance is None:
-        raise RuntimeError("the attack does not find the nearest adversarial")
-    return result.nearest_distance
-
-
 def main() -> None:
     """Print the given parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="+", choices=PARTS)
     parser.add_argument("--images", type=int, default=0, help="0 takes the number of each table")
     parser.add_argument(
-        "--steps",
-        type=int,
-        default=1000,
-        help="iterations of an optimisation in the thesis' tables",
+        "--steps", type=int, default=1000, help="iterations of an optimisation of converged"
     )
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if not os.environ.get("ART_EXT_DATA"):
         sys.exit("set ART_EXT_DATA to a folder that holds MNIST and the checkpoints")
@@ -453,16 +297,8 @@ def main() -> None:
             print_speed(arguments.images or 32, 50, 3, arguments.repeats)
         elif part == "early":
             print_early(arguments.images or 32, 100, 6, arguments.repeats)
-        elif part == "beta":
-            print_beta(arguments.images or 50, arguments.steps, arguments.seed)
-        elif part == "table":
-            print_table(arguments.images or 50, arguments.steps, arguments.seed)
-        elif part == "edge":
-            print_edge(arguments.images or 8)
-        elif part == "cases":
-            print_cases(arguments.images or 8, 60, 3, arguments.seed)
         else:
-            print_confidence(arguments.images or 100, arguments.steps)
+            print_edge(arguments.images or 8)
 
 
 if __name__ == "__main__":

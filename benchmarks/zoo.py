@@ -1,10 +1,9 @@
-"""ZOO beside EAD, its bare forwards and ART, with its techniques on and off.
+"""ZOO beside EAD, its bare forwards and ART.
 
 Run with ``python -m art_ext.benchmarks.zoo PART``. Needs ART_EXT_DATA with MNIST and the
-checkpoints. Parts: ``quality`` (against EAD with beta 0), ``paper`` (a few images in the
-dissertation's setting, shortened), ``speed`` (wall time over the bare forwards, and ART's model
-calls), ``techniques`` (hierarchy, importance sampling, reset of Adam, on a network of 224 x 224
-pixels), ``memory`` (peak for 16 such images).
+checkpoints. Parts: ``quality`` (against EAD with beta 0), ``speed`` (wall time over the bare
+forwards, and ART's model calls), ``memory`` (peak for 16 images of 224 x 224 pixels). ``art-ext
+papers run`` measures the paper's tables.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from art_ext.benchmarks.common import (
     Meter,
@@ -87,36 +85,6 @@ def print_quality(count: int, steps: int) -> None:
         )
 
 
-def print_paper(count: int, steps: int, search_steps: int) -> None:
-    """Print the dissertation's MNIST setting, shortened."""
-    model, _ = network(STANDARD)
-    x, y = classified_right("mnist", count, model)
-    print(
-        f"\n{STANDARD}, {count} images, {search_steps} x {steps} (thesis: 9 x 3000), c from 1"
-        " (.01), compared every 100\n"
-    )
-    print(
-        "| attack | success % | mean L2 | mean queries | seconds |\n|---|---|---|---|---|",
-        flush=True,
-    )
-    common: dict[str, Any] = {
-        "num_steps": steps,
-        "search_steps": search_steps,
-        "initial_const": 1.0,
-        "abort_window": 100,
-        "seed": 0,
-    }
-    settings: dict[str, dict[str, Any]] = {
-        "untargeted, Adam (thesis: 100 / 1.4955)": {},
-        "untargeted, Newton, h .01 (100 / 1.51502)": {"solver": "newton", "h": 1e-2},
-        "random targets, Adam (98.9 / 1.98707)": {"targets": "average"},
-    }
-    for name, options in settings.items():
-        start = time.perf_counter()
-        result = zoo(model, x, y, **common, **options)
-        print(summary(name, result, time.perf_counter() - start), flush=True)
-
-
 def art_calls(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> tuple[int, int, float]:
     """Model calls, rows and seconds of ART's ZooAttack for one constant c and ``steps`` steps."""
     classifiers = import_module("art.estimators.classification")
@@ -179,77 +147,6 @@ def print_speed(rows: int, steps: int, repeats: int) -> None:
     )
 
 
-class Enlarged(nn.Module):
-    """An MNIST network for images of 224 x 224 pixels, averaged over 8 x 8."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(R, 10) logits."""
-        logits: Tensor = self.inner(functional.avg_pool2d(images, SCALE))
-        return logits
-
-
-def enlarged(count: int) -> tuple[nn.Module, Tensor, Tensor]:
-    """Return an enlarged network with images and labels."""
-    inner, _ = network(STANDARD)
-    x, y = classified_right("mnist", count, inner)
-    return Enlarged(inner), functional.interpolate(x, scale_factor=SCALE, mode="nearest"), y
-
-
-def print_techniques(count: int, steps: int) -> None:
-    """Print ZOO without each technique of the dissertation, as in its Table 3, at a fixed c."""
-    model, x, y = enlarged(count)
-    print(
-        f"\n{STANDARD} behind an 8 x 8 mean: {tuple(x.shape[1:])}, {count} images, random targets,"
-        f" {steps} iterations\n"
-    )
-    print(
-        "| ZOO-Adam | success % | first success, queries | mean L2 | seconds"
-        " |\n|---|---|---|---|---|",
-        flush=True,
-    )
-    growth = {0: 28, steps // 4: 56, steps // 2: 112}
-    full: dict[str, Any] = {"resize": growth, "importance": True, "reset_adam": True}
-    for name, options in {
-        "all techniques": full,
-        "no hierarchy: 112 x 112 from the start": {**full, "resize": 112},
-        "no scaled space: single pixels": {**full, "resize": None, "importance": False},
-        "no importance sampling": {**full, "importance": False},
-        "importance every 50 iterations": {**full, "importance": 50},
-        "no reset of Adam": {**full, "reset_adam": False},
-        "growth on a plateau": {
-            **full,
-            "resize": list(growth.values()),
-            "abort_window": max(1, steps // 20),
-        },
-    }.items():
-        start = time.perf_counter()
-        result = zoo(
-            model,
-            x,
-            y,
-            targets="average",
-            num_steps=steps,
-            search_steps=1,
-            initial_const=200.0,
-            step_size=0.1,
-            coordinates=64,
-            abort_early=False,
-            seed=0,
-            batch_size=64,
-            **options,
-        )
-        success = result.success & ~result.already_adversarial
-        first = float(result.queries_to_success[success].double().mean())
-        took = time.perf_counter() - start
-        rate = 100 * float(result.success.double().mean())
-        mean = float(result.distance[success].double().mean())
-        print(f"| {name} | {rate:.1f} | {first:.0f} | {mean:.3f} | {took:.0f} |", flush=True)
-
-
 def print_memory(count: int) -> None:
     """Print the peak memory of a few iterations on 16 images, in pixel and in scaled space."""
     x = torch.rand(count, 3, 224, 224)
@@ -277,12 +174,9 @@ def print_memory(count: int) -> None:
 def main() -> None:
     """Print the given parts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "parts", nargs="+", choices=["quality", "paper", "speed", "techniques", "memory"]
-    )
+    parser.add_argument("parts", nargs="+", choices=["quality", "speed", "memory"])
     parser.add_argument("--images", type=int, default=0, help="0 takes the number of each table")
     parser.add_argument("--steps", type=int, default=0, help="0 takes the iterations of each table")
-    parser.add_argument("--searches", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     if not os.environ.get("ART_EXT_DATA"):
@@ -291,12 +185,8 @@ def main() -> None:
     for part in arguments.parts:
         if part == "quality":
             print_quality(arguments.images or 30, arguments.steps or 1000)
-        elif part == "paper":
-            print_paper(arguments.images or 5, arguments.steps or 1000, arguments.searches)
         elif part == "speed":
             print_speed(arguments.images or 64, arguments.steps or 3, arguments.repeats)
-        elif part == "techniques":
-            print_techniques(arguments.images or 8, arguments.steps or 400)
         else:
             print_memory(arguments.images or 16)
 

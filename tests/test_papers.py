@@ -371,6 +371,11 @@ published = {clean = 90.0, time = 100.0}
 [rows.fast]
 at = {strength = 1}
 [rows.check]
+[rows.later]
+[full]
+minutes = 1
+[full.rows.later]
+options = {recipe = "free"}
 [small]
 minutes = 0.1
 own = true
@@ -413,6 +418,7 @@ def test_rows_of_trainings(tmp_path, monkeypatch):
     assert (result["seeds"], result["n"]) == ([0, 1], {"digits": 40})
     rows = {row["row"]: row for row in result["rows"]}
     assert rows["check"]["cells"]["half"]["value"] == 0.5
+    assert rows["later"]["tag"] == "not run (time)"  # the full scale alone runs it
     for name in ("pgd", "fast"):
         cells = rows[name]["cells"]
         assert {*cells} == {"clean", "pgd20", "attacked", "time"}

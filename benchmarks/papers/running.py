@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -17,6 +16,8 @@ from art_ext.benchmarks.papers.scales import function_of
 from art_ext.benchmarks.papers.schema import Check, Column, Run, Scale, Setting, Table
 from art_ext.benchmarks.papers.trainings import trained
 from art_ext.configuration.files import toml_value
+from art_ext.models.factory import digest_of_file
+from art_ext.storage.files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +88,7 @@ def _run(
         return trained(table, folder, run, rows)
     folder.mkdir(parents=True, exist_ok=True)
     panel = folder.parent / f"{folder.name}.toml"
-    panel.write_text(_panel(rows), encoding="utf-8")
+    write_atomically(panel, _panel(rows).encode())
     given = {**run.options, "panel": str(panel)}
     transfers = run.kind == "transfer"
     records = (_transferred if transfers else _evaluated)(given, folder)
@@ -160,7 +161,7 @@ def _transferred(given: dict[str, Any], folder: Path) -> pd.DataFrame:
 def _spent(file: Path, seconds: float) -> float:
     """Return the processor time of a run, which the process that completes it notes in a file."""
     if not file.is_file():
-        file.write_text(f"{seconds}", encoding="utf-8")
+        write_atomically(file, f"{seconds}".encode())
     return float(file.read_text(encoding="utf-8"))
 
 
@@ -193,6 +194,6 @@ def _check_files(scale: Scale) -> None:
         file = _in_data(name)
         if not file.is_file():
             raise NotRunError(f"the folder of ART_EXT_DATA holds no {name}")
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        found = digest_of_file(file)
         if found != digest:
             raise NotRunError(f"{name} has the digest {found[:12]}, wanted {digest[:12]}")

@@ -161,8 +161,10 @@ def _check(table: Table, top: Part) -> None:
         except ValueError as error:
             raise top.error("claims", str(error)) from error
     for name, row in table.rows.items():
-        settings = [scale for scale in table.scales.values() if name in scale.rows or scale.check]
-        if table.scales and bool(settings) == bool(row.not_run):
+        scales = table.scales.values()
+        named = any(name in scale.rows for scale in scales)
+        checked = any(scale.check for scale in scales)  # a check may leave rows out
+        if table.scales and (named if row.not_run else not (named or checked)):
             part = Part(table.file, ("rows",), {})
             raise part.error(name, f"the row {name!r} has a setting, or not_run with the reason")
 
