@@ -14,8 +14,7 @@ from art_ext.benchmarks.papers.measures import MEASURES, cell_of
 from art_ext.benchmarks.papers.results import Measured, result_of
 from art_ext.benchmarks.papers.scales import function_of
 from art_ext.benchmarks.papers.schema import Check, Column, Run, Scale, Setting, Table
-from art_ext.benchmarks.papers.trainings import trained
-from art_ext.configuration.files import toml_value
+from art_ext.benchmarks.papers.trainings import panel_of, trained
 from art_ext.models.factory import digest_of_file
 from art_ext.storage.files import write_atomically
 
@@ -172,13 +171,12 @@ def _label(row: str) -> str:
 
 def _panel(rows: Mapping[str, Setting]) -> str:
     """Return the TOML text of the panel of some rows."""
-    import tomli_w
-
-    members = [
-        {"name": _label(name), "attack": one.attack, "arguments": toml_value(one.arguments)}
-        for name, one in rows.items()
-    ]
-    return tomli_w.dumps({"mode": "independent", "attack": members})
+    return panel_of(
+        [
+            {"name": _label(name), "attack": one.attack, "arguments": one.arguments}
+            for name, one in rows.items()
+        ]
+    )
 
 
 def _in_data(name: str) -> Path:

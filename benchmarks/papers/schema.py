@@ -96,12 +96,14 @@ class Run:
         options: of the command.
         seeds: of trainings.
         evaluate: options of ``art-ext evaluate`` on trained weights. Empty: trainings alone.
+        attacks: members of the panel that attacks them, as a panel's file has them.
     """
 
     kind: str
     options: Mapping[str, Any]
     seeds: tuple[int, ...] = ()
     evaluate: Mapping[str, Any] = field(default_factory=dict)
+    attacks: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def count(self) -> int | None:

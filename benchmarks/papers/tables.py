@@ -37,6 +37,10 @@
     recipe = "pgd"
     seeds = [0, 1, 2]
     evaluate = {panel = "standard"}     # options of art-ext evaluate on the trained weights
+    [[small.runs.digits.evaluate.attack]]   # instead of panel: its members, as in a panel's file
+    name = "margin"
+    attack = "pgd"
+    arguments = {loss = "margin"}
     [small.rows.fast]
     run = "digits"
     options = {recipe = "fast"}         # of trainings, over those of the run
