@@ -6,7 +6,6 @@ Run with ``python -m art_ext.benchmarks.claims NAME``:
   step from the input, one step from a random point, and PGD-10.
 * ``curvature``: Figure 6.3. Largest eigenvalue of the input Hessian at clean, uniformly perturbed
   and backward-smoothed points of test samples, after Fast TRADES.
-* ``shift``: Figure 1 of the ATCD paper. Weight gradients of 2 and of 10 steps of crafting.
 * ``width``: Table 5.1 and Figure 5.4. Stability and local Lipschitz constants at two widths and a
   fixed lambda.
 * ``cost``: time of ``hessian_eigenvalue`` over that of its bare Hessian-vector products.
@@ -41,7 +40,6 @@ from art_ext.core.metrics import (
 from art_ext.data import Dataset, load_data
 from art_ext.models import digits_cnn, mnist_two_conv
 from art_ext.training import (
-    Atcd,
     EpochEnd,
     Fast,
     FastTrades,
@@ -52,7 +50,6 @@ from art_ext.training import (
     Trades,
     TrainingResult,
     train,
-    trajectory_shift,
 )
 from art_ext.training.callbacks import never
 
@@ -271,36 +268,6 @@ def softened(network: Callable[[], nn.Module]) -> nn.Module:
     return model
 
 
-# --- Figure 1 of ATCD ---
-
-
-def print_shift(trial: Trial) -> None:
-    """Print the distances by parameter, from first and from trained weights."""
-    print_head("weights", "parameter", "L2 distance", "relative", "cosine")
-    recipe = Atcd(eps=trial.eps)
-    trained = {seed: trial.train(Pgd(eps=trial.eps), seed).model for seed in trial.seeds}
-    first = {seed: seeded(trial.setting.network, seed) for seed in trial.seeds}
-    for name, models in (("first", first), ("after PGD training", trained)):
-        found = [
-            trajectory_shift(
-                models[seed].train(),
-                (trial.images.x, trial.images.y),
-                recipe=recipe,
-                batch_size=trial.setting.options["batch_size"],
-                seed=seed,
-            )
-            for seed in trial.seeds
-        ]
-        for parameter in found[0].cosine:
-            if parameter.endswith("weight"):
-                columns = (
-                    [one.distance[parameter] for one in found],
-                    [one.relative[parameter] for one in found],
-                    [one.cosine[parameter] for one in found],
-                )
-                print_row(name, parameter, mean(columns[0], 3), *map(mean, columns[1:]))
-
-
 # --- Table 5.1 and Figure 5.4 ---
 
 
@@ -404,7 +371,6 @@ def bare_products(model: nn.Module, x: Tensor, y: Tensor, count: int) -> None:
 COMMANDS: dict[str, Callable[[Trial], None]] = {
     "increment": print_increments,
     "curvature": print_curvature,
-    "shift": print_shift,
     "width": print_widths,
 }
 ALONE: dict[str, Callable[[], None]] = {"cost": print_cost}
