@@ -18,7 +18,7 @@ from art_ext.cli.progress import Line, described
 from art_ext.core.attacks.engine.planning import PlannedRows
 from art_ext.core.wording import duration
 from art_ext.data import Dataset
-from art_ext.evaluation import Attack, Watcher, evaluate, read_records
+from art_ext.evaluation import Attack, Watcher, evaluate, read_records, transfer
 from art_ext.evaluation.execution import timing
 from art_ext.evaluation.execution.estimate import Estimate, PlannedRun
 from art_ext.evaluation.execution.progress import RunProgress, RunState
@@ -252,6 +252,43 @@ class TestEstimate:
         told = Told()
         evaluate(Constant(), data(), tmp_path / "run", watcher=told, **options)
         assert told.estimates == []
+
+    def test_a_dry_run_of_transfers_tells_rows_and_what_is_left(self, tmp_path: Path) -> None:
+        told = Told()
+        nets = {name: Constant() for name in "ab"}
+        arguments = {"hmcam": {"num_steps": 3, "num_transitions": 2}, "pgd": {"num_steps": 5}}
+        options: dict[str, Any] = {
+            "eps": (0.1, 0.2),
+            "seeds": (0, 1),
+            "attack_args": arguments,
+            "chunk_size": 6,
+        }
+        dry = {"watcher": told, "dry_run": True, **options}
+        out = tmp_path / "run"
+        found = transfer(nets, None, data(), ["pgd", "hmcam"], str(out), **dry)
+        assert found.missing == 2 * 2 * 2 * 2 * 2
+        assert list(tmp_path.iterdir()) == []
+        run = transfer(nets, None, data(), ["pgd", "hmcam"], str(out), shard=(0, 2), **options)
+        assert (nets["a"].rows, run.missing) > (0, 0)
+        transfer(nets, None, data(), ["pgd", "hmcam"], str(out), **dry)
+        whole, rest = told.estimates
+        clean, pgd, tried, hmcam, total = whole.lines()
+        assert clean.startswith("clean samples: at most 1 forward and 0 backward rows a sample, ")
+        assert pgd.startswith("pgd: at most 28 forward and 20 backward rows a sample, about ")
+        assert hmcam.startswith("hmcam: at most 28 forward and 24 backward rows a sample, about ")
+        assert tried.startswith(
+            "examples on targets: at most 32 forward and 0 backward rows a sample, about "
+        )  # of each crafting 1, and of hmcam's 2 states too
+        assert total.startswith("in all about ")
+        assert total.endswith(" for 12 samples and 2 models")
+        assert rest.units == (16, 32)
+        crafted = [place for place, one in enumerate(rest.runs) if one.attack == "pgd"]
+        assert [rest.ended[place] for place in crafted] == [12, 0] * 4
+        transfer(nets, None, data(), ["pgd", "hmcam"], str(out), **options)
+        transfer(nets, None, data(), ["pgd", "hmcam"], str(out), **dry)
+        assert told.estimates[-1].lines() == ["32 of 32 units are done: nothing is left to do"]
+        with pytest.raises(ValueError, match="dry_run writes nothing, and overwrite replaces"):
+            transfer(nets, None, data(), ["pgd"], str(out), dry_run=True, overwrite=True)
 
 
 def estimate_of(*seconds: float, workers: int = 1) -> Estimate:

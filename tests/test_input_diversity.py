@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 
 import pytest
@@ -12,6 +14,7 @@ from art_ext.core.attacks import auto_pgd, fgsm, frank_wolfe, hmcam, mi_fgsm, pg
 from art_ext.core.attacks.engine.planning import planning
 from art_ext.core.losses import embedding_goal
 from art_ext.core.transforms import input_diversity
+from art_ext.evaluation import evaluate, transfer
 from tests.toys import Counting
 
 EPS = 0.1
@@ -222,3 +225,38 @@ def test_wrong_embeddings_are_named(digits_net, digits):
     loss, criterion = embedding_goal(torch.ones(40, 2), 0.5)
     with pytest.raises(ValueError, match="embeddings of length 2"):
         pgd(digits_net, x, eps=EPS, num_steps=1, loss=loss, criterion=criterion)
+
+
+def same_rows(rows, ids, step, seed):
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("transform", "told"),
+    [
+        (input_diversity(), "InputDiversity(probability=0.5, low=0.9, mode='nearest')"),
+        (same_rows, "tests.test_input_diversity:same_rows ("),
+    ],
+)
+def test_run_folders_recognise_callables(transform, told, digits_net, digits, tmp_path):
+    def run(command, given):
+        arguments = {"pgd": {"transform": given, "num_steps": 2}}
+        options = {"eps": 0.1, "attack_args": arguments}
+        samples = (digits[0][:4], digits[1][:4])
+        if command == "evaluate":
+            return evaluate(digits_net, samples, tmp_path / command, attacks=["pgd"], **options)
+        return transfer(digits_net, None, samples, ["pgd"], str(tmp_path / command), **options)
+
+    for command in ("evaluate", "transfer"):
+        first, again = (run(command, transform).records for _ in range(2))
+        assert first.equals(again), "the second call finds a complete run"
+        kept = json.loads((tmp_path / command / "run.json").read_text())
+        if command == "evaluate":
+            found = kept["attacks"]["pgd"]["arguments"]["transform"]
+        else:
+            found = kept["configuration"]["craftings"][0]["arguments"]["transform"]
+        assert found.startswith(told)
+        with pytest.raises(ValueError, match="holds"):
+            run(command, input_diversity(probability=0.25))
+        with pytest.raises(ValueError, match=r"^pgd\.transform must be a value that a run folder"):
+            run(command, functools.partial(same_rows))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,6 +25,7 @@ from art_ext.data import Dataset
 from art_ext.evaluation import evaluate, merge_transfers, transfer
 from art_ext.evaluation.execution.transfer import finish
 from art_ext.evaluation.execution.transfer.iterates import Iterates
+from art_ext.storage.store import LocalStore
 from art_ext.storage.transfer import COLUMNS, CRAFTED, TransferFolder
 from tests._killing_transfer import nets_and_data, run
 
@@ -472,6 +475,35 @@ def test_examples_are_kept(nets: dict[str, Net], data: Dataset, tmp_path: Path) 
     assert kept["states"].shape == (2, 40, 3, 2, 2)
     distance = (kept["x_adv"] - data.x).abs().amax(dim=(1, 2, 3))
     assert np.allclose(distance.numpy(), outcome.records["linf"], atol=1e-6)
+
+
+@pytest.mark.parametrize("writes", [1, 40, 81])
+def test_a_full_disk_loses_nothing(
+    writes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 81 files of work and the records, the disk takes some at first."""
+    whole = run(tmp_path / "whole").records
+    write, writing = LocalStore.write, LocalStore.writing
+    left = [writes]
+
+    def full(self: LocalStore, name: str, *content: bytes) -> Any:
+        left[0] -= name.endswith((".safetensors", ".parquet"))
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+        return write(self, name, *content) if content else writing(self, name)
+
+    monkeypatch.setattr(LocalStore, "write", full)
+    monkeypatch.setattr(LocalStore, "writing", full)
+    message = "No space left on device: cannot write .* run the same command again to continue$"
+    with pytest.raises(OSError, match=message):
+        run(tmp_path / "run")
+    monkeypatch.undo()
+    monkeypatch.setattr(finish, "report", lambda *arguments: None)
+    kept = sorted((tmp_path / "run").rglob("*.safetensors"))
+    assert len(kept) == writes
+    before = [file.stat().st_mtime_ns for file in kept]
+    pd.testing.assert_frame_equal(plain(run(tmp_path / "run").records), plain(whole))
+    assert [file.stat().st_mtime_ns for file in kept] == before, "nothing is made twice"
 
 
 @pytest.mark.slow

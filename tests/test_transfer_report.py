@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +15,9 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from art_ext.cli import app
 from art_ext.core.metrics.intervals import wilson
 from art_ext.evaluation import transfer
 from art_ext.evaluation.analysis.records import load_run
@@ -22,11 +26,13 @@ from art_ext.evaluation.analysis.transfer_examples import transfer_examples
 from art_ext.evaluation.report.transfer import (
     MOST_BYTES,
     TransferMaterial,
+    _means,
     render_transfer,
     write_transfer_report,
 )
 from art_ext.evaluation.report.transfer_charts import curves
 from art_ext.evaluation.report.transfer_tables import class_matrices, heat_maps, results
+from art_ext.storage.transfer import TransferFolder
 from tests._transfer import make_material, make_records, make_run
 
 HOSTILE = "</script><img src=x onerror=alert(1)> _$x^{"
@@ -285,3 +291,67 @@ def test_other_commands_say_whose_folder_it_is(
     assert (out / "figures" / "transfer.png").exists()
     with pytest.raises(ValueError, match="but that of art-ext transfer, which writes its report"):
         load_run(out)
+
+
+@pytest.fixture(scope="module")
+def ensemble(
+    tmp_path_factory: pytest.TempPathFactory, digits: tuple[torch.Tensor, torch.Tensor]
+) -> Path:
+    """A complete run with an ensemble of two of three models."""
+    nets = {}
+    for seed, name in enumerate("abc"):
+        torch.manual_seed(seed)
+        nets[name] = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    out = tmp_path_factory.mktemp("ensemble") / "run"
+    samples = (digits[0][:30], digits[1][:30])
+    names = ["fgsm", "pgd"]
+    options: dict[str, Any] = {"eps": 0.1, "ensembles": {"ab": "a+b"}, "baseline": "pgd"}
+    transfer(nets, None, samples, names, str(out), arguments={"n": 30}, **options)
+    return out
+
+
+def test_members_of_an_ensemble_are_marked_and_no_transfer(ensemble: Path) -> None:
+    rows = json.loads((ensemble / "table.json").read_text())["rows"]
+    member = {(row["source"], row["target"]) for row in rows if row["member"]}
+    assert member == {("ab", "a"), ("ab", "b")}
+    page = (ensemble / "index.html").read_text(encoding="utf-8")
+    assert page.count('class="member"') == 2 * 2 * 2
+    material = make_material()
+    ends = [replace(row, member=row.target == "b") for row in material.rows if row.source == "a"]
+    means = {name: (mean, told) for name, mean, told in _means(ends[:3])}
+    assert means["Members"] == (pytest.approx(ends[1].strict), "1 pair")
+    assert means["Strict"] == (pytest.approx(ends[2].strict), "1 pair")
+
+
+def test_the_report_is_written_again_without_models(ensemble: Path, tmp_path: Path) -> None:
+    page = (ensemble / "index.html").read_text(encoding="utf-8")
+    figure = (ensemble / "figures" / "transfer.png").read_bytes()
+    (ensemble / "index.html").unlink()
+    (ensemble / "figures" / "transfer.png").unlink()
+    done = CliRunner().invoke(app, ["report", str(ensemble)])
+    assert (done.exit_code, done.output) == (0, f"report: {ensemble / 'index.html'}\n")
+    assert (ensemble / "index.html").read_text(encoding="utf-8") == page
+    assert (ensemble / "figures" / "transfer.png").read_bytes() == figure
+    elsewhere = tmp_path / "elsewhere"
+    for _ in range(2):  # an earlier report may be replaced
+        done = CliRunner().invoke(app, ["report", str(ensemble), "--out", str(elsewhere)])
+        assert done.exit_code == 0, done.output
+    assert (elsewhere / "index.html").read_text(encoding="utf-8") == page
+
+
+def test_a_report_of_transfers_tells_what_it_lacks(ensemble: Path, tmp_path: Path) -> None:
+    lacking = tmp_path / "lacking"
+    shutil.copytree(ensemble, lacking)
+    (lacking / "page.json").unlink()
+    begun = TransferFolder(tmp_path / "begun")
+    begun.begin({"craftings": []})
+    single = "is a run of art-ext transfer, whose report takes that folder alone"
+    for message, arguments in {
+        f"{lacking} holds no page.json: run the same command again": [lacking],
+        "that is not complete: run the same command again": [begun.path],
+        single: [ensemble, lacking, "--out", tmp_path / "x"],
+        "--baseline is for runs of art-ext evaluate": [ensemble, "--baseline", "pgd"],
+    }.items():
+        done = CliRunner().invoke(app, ["report", *map(str, arguments)])
+        assert (done.exit_code, done.output.count("\n")) == (2, 1), done.output
+        assert message in done.output

@@ -127,11 +127,12 @@ def page(
     with explained():
         from art_ext.benchmarks.papers.page import page as text_of
         from art_ext.benchmarks.papers.results import ROOT, is_checkout
+        from art_ext.storage.files import write_atomically
 
         if out is None and not is_checkout():
             raise ValueError("there is no checkout with docs/papers.md: give --out FILE")
         target = out or ROOT / "docs" / "papers.md"
-        target.write_text(text_of(results), encoding="utf-8")
+        write_atomically(target, text_of(results).encode())
         typer.echo(f"page: {target}")
 
 

@@ -17,7 +17,8 @@ Folders = Annotated[
     list[str],
     typer.Argument(
         metavar="FOLDER...",
-        help="Run folders of art-ext evaluate, or of art-ext train, or one of art-ext limits.",
+        help="Run folders of art-ext evaluate, or of art-ext train, or one of art-ext limits or"
+        " art-ext transfer.",
     ),
 ]
 
@@ -79,7 +80,7 @@ def report(
             "fail-under": least is not None,
             "figure": picture,
         }
-        if _write_limits(folders, target, given) or _write_trainings(stores, target, given):
+        if _write_single(folders, target, given) or _write_trainings(stores, target, given):
             return
         load = load_partial if partial else load_run
         loaded = [load(store) for store in stores]
@@ -97,28 +98,35 @@ def report(
         )
 
 
-def _write_limits(folders: Sequence[str], target: Store, given: Mapping[str, object]) -> bool:
-    """Write the report of a run on limits again, and return False for runs of evaluations.
+def _write_single(folders: Sequence[str], target: Store, given: Mapping[str, object]) -> bool:
+    """Write the report of a run on limits or of transfers again. False for other runs.
 
     Raises:
         ValueError: for several runs or for options of evaluations.
     """
+    from art_ext.evaluation.execution.transfer.reporting import rewrite_transfer_report
     from art_ext.evaluation.report.limits import rewrite_limits_report
     from art_ext.storage.evaluation import REPORT
     from art_ext.storage.limits import ATTACKS, LimitsFolder
+    from art_ext.storage.transfer import TransferFolder
 
-    found = [folder for folder in map(LimitsFolder, folders) if folder.is_ours()]
-    if not found:
+    limits = [folder for folder in map(LimitsFolder, folders) if folder.is_ours()]
+    transfers = [folder for folder in map(TransferFolder, folders) if folder.is_ours()]
+    if not limits and not transfers:
         return False
-    path = found[0].path
+    path = (limits[0] if limits else transfers[0]).path
+    command = "art-ext limits" if limits else "art-ext transfer"
     if len(folders) > 1:
-        raise ValueError(f"{path} is a run of art-ext limits, whose report takes that folder alone")
+        raise ValueError(f"{path} is a run of {command}, whose report takes that folder alone")
+    advice = f": give the folder of its attacks, {path / ATTACKS}" if limits else ""
     for option in (name for name, value in given.items() if value):
         raise ValueError(
-            f"--{option} is for runs of art-ext evaluate, but {path} is one of art-ext limits: give"
-            f" the folder of its attacks, {path / ATTACKS}"
+            f"--{option} is for runs of art-ext evaluate, but {path} is one of {command}{advice}"
         )
-    rewrite_limits_report(found[0], target)
+    if limits:
+        rewrite_limits_report(limits[0], target)
+    else:
+        rewrite_transfer_report(transfers[0], target)
     typer.echo(f"report: {target.path / REPORT}")
     return True
 
@@ -175,6 +183,7 @@ def _check(out: Store, overwrite: bool) -> None:
     )
     from art_ext.storage.ownership import check_place
     from art_ext.storage.training import PLOT
+    from art_ext.storage.transfer import FIGURES
 
     check_place(out, "out must name a folder")
     if overwrite:
@@ -184,6 +193,7 @@ def _check(out: Store, overwrite: bool) -> None:
             f"out must not be another run's folder, got {out.path}: choose another folder"
         )
     ours = {REPORT, *TABLES, WARNINGS, CARD, CURVES, LIMITS, *LIMITS_TABLES, LIMITS_PLOT, PLOT}
+    ours.add(FIGURES)  # of transfers
     stems = tuple(Path(name).stem for name in (*PLOTS, *DETECTION_PLOTS))
     other_files = sorted(
         name

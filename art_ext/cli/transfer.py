@@ -51,10 +51,12 @@ def transfer(context: typer.Context, **options: Any) -> None:
         require_report()  # before anything that takes time
         write = partial(_write_config, config.out, transfer_toml(config))
         with (
-            watching(config.quiet, write, units="crafting") as watcher,
+            watching(config.quiet, write, dry_run=config.dry_run, units="crafting") as watcher,
             placed(options["config"], given=given, attack="attacks"),
         ):
             outcome = run_transfer(config, watcher)
+        if config.dry_run:
+            return
         write()  # also where nothing was left to do
         _show(outcome, config.quiet)
 
@@ -177,6 +179,7 @@ def run_transfer(config: TransferConfig, watcher: Watcher) -> TransferOutcome:
         threads_per_worker=config.threads_per_worker,
         engine_args={name: parse_value(text) for name, text in engine_args.items()},
         rebuild=partial(build_in_worker, config),
+        dry_run=config.dry_run,
     )
 
 

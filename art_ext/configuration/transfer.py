@@ -128,6 +128,7 @@ class TransferConfig(DataOptions):
     save_states: bool = option(False, "Keep the states of chains there.")
     device: str | None = option(None, shared.DEVICE)
     quiet: bool = option(False, shared.QUIET)
+    dry_run: bool = _same("dry_run")
     overwrite: bool = _same("overwrite")
 
 

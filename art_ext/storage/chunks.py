@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from art_ext.storage.ownership import units_kept
 from art_ext.storage.records import (
     columns_of_run,
     has_chains,
@@ -353,15 +354,5 @@ class ChunkWriter:
         self._written = time.monotonic()
 
     def _put(self, name: str, content: bytes) -> None:
-        store = self.files.store
-        try:
-            store.write(name, content)
-        except OSError as error:
-            go_on = (
-                "Finished units that were written are kept: run the same command again to continue"
-            )
-            if isinstance(error, StoreError):  # which names the file
-                raise StoreError(f"{error}. {go_on}") from error
-            raise OSError(
-                error.errno, f"{error.strerror or error}: cannot write {store.path / name}. {go_on}"
-            ) from error
+        with units_kept(self.files.store, name):
+            self.files.store.write(name, content)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from art_ext.storage.locking import OWN_FILES
@@ -85,6 +86,25 @@ def write_json(
     """Write a JSON file, such as a manifest, which is written before any other file of a run."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=allow_nan) + "\n"
     store.write(name, text.encode("utf-8"))
+
+
+@contextmanager
+def units_kept(store: Store, name: str) -> Iterator[None]:
+    """Let an error of writing a file tell that the run goes on from what it has written.
+
+    Args:
+        store: of the folder.
+        name: of the file.
+    """
+    try:
+        yield
+    except OSError as error:
+        go_on = "Finished units that were written are kept: run the same command again to continue"
+        if isinstance(error, StoreError):  # which names the file
+            raise StoreError(f"{error}. {go_on}") from error
+        raise OSError(
+            error.errno, f"{error.strerror or error}: cannot write {store.path / name}. {go_on}"
+        ) from error
 
 
 def put_aside(store: Store, names: Sequence[str], complete: bool) -> None:

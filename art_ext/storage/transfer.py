@@ -7,6 +7,9 @@ digest of what decides it, so that a later run with another target finds it:
 * ``crafted/KEY.safetensors``: examples of one attack on one source, over a chunk.
 * ``answers/KEY.safetensors``: predictions of one target on such examples.
 
+``page.json`` and ``page.safetensors`` hold what the page shows besides records: facts of the run,
+and the samples of the first chunk. So the page can be written again without models and data.
+
 ``records.parquet`` has one row for each source, target, attack, setting, seed, ``at`` and sample:
 
 * ``source``, ``target``: names of models. An ensemble is a model.
@@ -51,8 +54,10 @@ from art_ext.storage.ownership import (
     is_free,
     is_temporary,
     put_aside,
+    read_json,
     read_manifest,
     sweep,
+    units_kept,
     write_json,
 )
 from art_ext.storage.records import RECORDS, read_parquet, read_tensors
@@ -69,7 +74,21 @@ ANSWERS = "answers"
 EXAMPLES = "examples"  # by --save-images and --save-states
 FOLDERS = (CLEAN, CRAFTED, ANSWERS)
 FIGURES = "figures"
-OWN = (CONFIGURATION, *FOLDERS, EXAMPLES, FIGURES, RECORDS, WARNINGS, *TABLES, REPORT, RUN)
+FACTS = "page.json"
+SAMPLES = "page.safetensors"
+OWN = (
+    CONFIGURATION,
+    *FOLDERS,
+    EXAMPLES,
+    FIGURES,
+    RECORDS,
+    WARNINGS,
+    *TABLES,
+    FACTS,
+    SAMPLES,
+    REPORT,
+    RUN,
+)
 # what may grow from one run in a folder to the next: names of models, and craftings with targets
 GROWING = ("models", "craftings")
 TEXTS = ("source", "target", "attack", "setting", "varied")
@@ -254,7 +273,9 @@ class TransferFolder:
         from safetensors.torch import save
 
         plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        self.store.write(f"{kind}/{key}.safetensors", save(plain))
+        file = f"{kind}/{key}.safetensors"
+        with units_kept(self.store, file):
+            self.store.write(file, save(plain))
 
     def write_records(self, parts: Iterable[Mapping[str, Any]]) -> None:
         """Write ``records.parquet``.
@@ -267,7 +288,11 @@ class TransferFolder:
 
         fields = [pa.field(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()]
         schema = pa.schema(fields)
-        with self.store.writing(RECORDS) as stream, ParquetWriter(stream, schema) as writer:
+        with (
+            units_kept(self.store, RECORDS),
+            self.store.writing(RECORDS) as stream,
+            ParquetWriter(stream, schema) as writer,
+        ):
             for part in parts:
                 writer.write_table(_table(part, schema))
 
@@ -284,6 +309,30 @@ class TransferFolder:
                 f"{self.path} holds a run of {TOOL} that is not complete: run the same command"
                 " again"
             ) from None
+
+    def write_page(self, facts: Mapping[str, Any], x: Tensor) -> None:
+        """Write what the page shows besides records.
+
+        Args:
+            facts: of the run, in the types of JSON.
+            x: (K, *S) samples of the first chunk.
+        """
+        from safetensors.torch import save
+
+        self.store.write(SAMPLES, save({"x": x.contiguous()}))
+        write_json(self.store, FACTS, facts)
+
+    def page(self) -> tuple[dict[str, Any], Tensor]:
+        """Return what ``write_page`` was given.
+
+        Raises:
+            ValueError: if it is missing or damaged. The message names the file.
+        """
+        for name in (FACTS, SAMPLES):
+            if not self.store.exists(name):
+                raise ValueError(f"{self.path} holds no {name}: run the same command again")
+        facts = read_json(self.store, FACTS, "hold what the page shows")
+        return facts, read_tensors(self.store, SAMPLES)["x"]
 
     def finish(self) -> None:
         """Remove what killed processes left, and the run before this one."""

@@ -42,7 +42,10 @@ class Measured:
 
 def result_of(table: Table, scale: Scale, measured: Measured) -> dict[str, Any]:
     """Return the content of the JSON file of a table."""
-    reasons = {name: row.not_run for name, row in table.rows.items() if row.not_run}
+    shown = {row for row, _ in measured.cells}
+    # a row without a reason is one that only the other scale runs
+    unmeasured = {name: row for name, row in table.rows.items() if name not in shown}
+    reasons = {name: row.not_run or "time" for name, row in unmeasured.items()}
     reasons |= measured.reasons
     rows = [
         judge_row(table, scale, row, measured.cells, reasons.get(name, ""))

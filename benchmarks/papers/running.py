@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -15,8 +14,9 @@ from art_ext.benchmarks.papers.measures import MEASURES, cell_of
 from art_ext.benchmarks.papers.results import Measured, result_of
 from art_ext.benchmarks.papers.scales import function_of
 from art_ext.benchmarks.papers.schema import Check, Column, Run, Scale, Setting, Table
-from art_ext.benchmarks.papers.trainings import trained
-from art_ext.configuration.files import toml_value
+from art_ext.benchmarks.papers.trainings import panel_of, trained
+from art_ext.models.factory import digest_of_file
+from art_ext.storage.files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,9 +72,13 @@ def run_table(table: Table, scale: str, out: Path) -> dict[str, Any]:
 
 def _checked(check: Check) -> dict[tuple[str, str], Cell]:
     """Return the cells that a check measures."""
+    try:
+        measured = function_of(check)()
+    except ModuleNotFoundError as error:
+        raise NotRunError(f"needs {error.name}") from error
     return {
         (row, column): value if isinstance(value, Cell) else exact(value)
-        for row, numbers in function_of(check)().items()
+        for row, numbers in measured.items()
         for column, value in numbers.items()
     }
 
@@ -87,30 +91,32 @@ def _run(
         return trained(table, folder, run, rows)
     folder.mkdir(parents=True, exist_ok=True)
     panel = folder.parent / f"{folder.name}.toml"
-    panel.write_text(_panel(rows), encoding="utf-8")
+    write_atomically(panel, _panel(rows).encode())
     given = {**run.options, "panel": str(panel)}
     transfers = run.kind == "transfer"
     records = (_transferred if transfers else _evaluated)(given, folder)
     found = {}
     for row, setting in rows.items():
         own = records[records["attack"] == _label(row)]
-        if transfers:
-            own = own[own["source"] == (setting.source or next(iter(records["source"])))]
+        source = setting.source or (next(iter(records["source"])) if transfers else "")
         measured = {name: one for name, one in table.columns.items() if one.measure in MEASURES}
         for name, column in measured.items():
-            counted = _on_target(own, column) if transfers else own
+            counted = _on_target(own, column, source) if transfers else own
             if len(counted):  # else the run has no such target
                 found[row, name] = cell_of(column, counted)
     return found
 
 
-def _on_target(records: pd.DataFrame, column: Column) -> pd.DataFrame:
+def _on_target(records: pd.DataFrame, column: Column, source: str) -> pd.DataFrame:
     """Return the records of transfers to the target of a column as those of an evaluation.
+
+    The examples are those of the source of the column, or else of the given one.
 
     A success is one of the strict metric: among the samples that both models classify right.
     Without a target it is white-box, among those that the source does.
     """
     records = records[records["at"] == column.at]
+    records = records[records["source"] == (column.source or source)]
     if column.target:
         own = records[records["target"] == column.target]
         attacked, success = own["strict"].notna(), own["strict"].eq(True)
@@ -158,7 +164,7 @@ def _transferred(given: dict[str, Any], folder: Path) -> pd.DataFrame:
 def _spent(file: Path, seconds: float) -> float:
     """Return the processor time of a run, which the process that completes it notes in a file."""
     if not file.is_file():
-        file.write_text(f"{seconds}", encoding="utf-8")
+        write_atomically(file, f"{seconds}".encode())
     return float(file.read_text(encoding="utf-8"))
 
 
@@ -169,13 +175,12 @@ def _label(row: str) -> str:
 
 def _panel(rows: Mapping[str, Setting]) -> str:
     """Return the TOML text of the panel of some rows."""
-    import tomli_w
-
-    members = [
-        {"name": _label(name), "attack": one.attack, "arguments": toml_value(one.arguments)}
-        for name, one in rows.items()
-    ]
-    return tomli_w.dumps({"mode": "independent", "attack": members})
+    return panel_of(
+        [
+            {"name": _label(name), "attack": one.attack, "arguments": one.arguments}
+            for name, one in rows.items()
+        ]
+    )
 
 
 def _in_data(name: str) -> Path:
@@ -191,6 +196,6 @@ def _check_files(scale: Scale) -> None:
         file = _in_data(name)
         if not file.is_file():
             raise NotRunError(f"the folder of ART_EXT_DATA holds no {name}")
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        found = digest_of_file(file)
         if found != digest:
             raise NotRunError(f"{name} has the digest {found[:12]}, wanted {digest[:12]}")

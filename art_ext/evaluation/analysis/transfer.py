@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from art_ext.core.geometry import DISTORTIONS
@@ -34,6 +34,7 @@ class TransferRow:
         varied, value: name and number of the argument that varies. Empty and None without one.
         at: iterations after which the examples were taken. 0: at the end.
         white_box: True if the target is the source.
+        member: True if the target is a member of the source, an ensemble.
         seeds: number of seeds.
         counted: samples that source and target classify correctly, and not as the class to reach.
         strict: share of these with a success on the target.
@@ -67,6 +68,7 @@ class TransferRow:
     value: float | None
     at: int
     white_box: bool
+    member: bool
     seeds: int
     counted: int
     strict: float
@@ -104,12 +106,17 @@ class TransferRow:
 NAMES = tuple(field.name for field in fields(TransferRow))
 
 
-def summarise_transfer(records: pd.DataFrame, baseline: str | None = None) -> list[TransferRow]:
+def summarise_transfer(
+    records: pd.DataFrame,
+    baseline: str | None = None,
+    ensembles: Mapping[str, Collection[str]] | None = None,
+) -> list[TransferRow]:
     """Return the table of records, in their order.
 
     Args:
         records: of a run, with the columns of ``art_ext.storage.transfer``.
         baseline: name of the attack that others are compared with. None: the first one.
+        ensembles: by name of a source, names of its members. None: no source has any.
 
     Raises:
         ValueError: for a baseline that is no attack of the records.
@@ -123,10 +130,12 @@ def summarise_transfer(records: pd.DataFrame, baseline: str | None = None) -> li
     groups = {
         key: _Group(rows) for key, rows in records.groupby(list(GROUP), sort=False, observed=True)
     }
-    return [
+    rows = [
         _row(dict(zip(GROUP, key, strict=True)), group, _reference(key, groups, baseline))
         for key, group in groups.items()
     ]
+    members = ensembles or {}
+    return [replace(row, member=row.target in members.get(row.source, ())) for row in rows]
 
 
 class _Group:
@@ -190,6 +199,7 @@ def _row(key: Mapping[str, Any], group: _Group, reference: _Group | None) -> Tra
         varied=str(first["varied"]),
         value=_number(first["value"]),
         white_box=key["source"] == key["target"],
+        member=False,
         seeds=group.seeds,
         counted=int(group.counted.sum()),
         **_named("strict", strict),

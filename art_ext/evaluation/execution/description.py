@@ -16,6 +16,7 @@ from art_ext.data import LazyDataset, Samples
 from art_ext.evaluation.analysis.blocks import NORMS
 from art_ext.evaluation.execution.job import Job, files_of_models, identity_of_job
 from art_ext.evaluation.execution.models import class_names_of, model_facts
+from art_ext.evaluation.panel.arguments import recorded_arguments
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.storage.units import plan
 
@@ -60,7 +61,7 @@ def describe(
                 "stops_early": attack.stops_early,
                 "minimises": attack.minimises,
                 "access": attack.access,
-                "arguments": dict(attack.arguments),
+                "arguments": recorded_arguments(attack.name, attack.arguments),
                 **_tanh_iterations(attack, job.settings),
                 **({"chain": True} if attack.chain else {}),
                 **_form(attack, job),
@@ -202,10 +203,8 @@ def _goal(settings: Settings) -> str:
 
 
 def _arguments_of(attack: Attack) -> str:
-    return (
-        f"{attack.name} runs with"
-        f" {', '.join(f'{key} = {value}' for key, value in attack.arguments.items())}."
-    )
+    told = recorded_arguments(attack.name, attack.arguments)
+    return f"{attack.name} runs with {', '.join(f'{key} = {told[key]}' for key in told)}."
 
 
 _CASCADE = (

@@ -12,13 +12,22 @@ from art_ext.core.attacks.engine.planning import PlannedRows, planning
 from art_ext.core.checks import listed
 from art_ext.core.oracle import Model
 from art_ext.core.wording import counted, duration
+from art_ext.data import Samples
 from art_ext.errors import describe
 from art_ext.evaluation.execution.job import Job
 from art_ext.evaluation.execution.timing import RowTime, time_rows
-from art_ext.evaluation.panel.attack import Attack, AttackRequest
+from art_ext.evaluation.panel.attack import Attack, AttackRequest, Settings
 from art_ext.models.remote import RemoteClassifier
 
 NO_TIME = "time unknown"
+
+
+def check_dry_run(dry_run: bool, overwrite: bool) -> None:
+    """Raise ValueError for a dry run that is to replace an earlier run."""
+    if dry_run and overwrite:
+        raise ValueError(
+            "dry_run writes nothing, and overwrite replaces an earlier run: give one of the two"
+        )
 
 
 @dataclass(frozen=True)
@@ -179,15 +188,30 @@ def estimate_run(
 
 def _timed(job: Job, model: Model, chunks: Sequence[tuple[int, int]]) -> RowTime | str:
     """Return the time of a row, or the reason why it is unknown."""
-    if isinstance(model, RemoteClassifier):
-        return "a service answers in its own time"
     if not chunks:
         return "this process has no samples"
-    start, end = chunks[0]
     gradients = any(attack.access == "gradients" for attack in job.panel)
+    return timed(model, job.data, chunks[0], job.settings, gradients)
+
+
+def timed(
+    model: Model, data: Samples, chunk: tuple[int, int], settings: Settings, gradients: bool
+) -> RowTime | str:
+    """Return the time of a row of a model, or the reason why it is unknown.
+
+    Args:
+        model: to time.
+        data: its samples.
+        chunk: positions of the first sample and the one after the last that may be used.
+        settings: of the run.
+        gradients: True to time a row backward too.
+    """
+    if isinstance(model, RemoteClassifier):
+        return "a service answers in its own time"
+    start, end = chunk
     try:
-        x, _ = job.data.rows(start, min(end, start + job.settings.batch_size))
-        return time_rows(model, x, job.settings, gradients)
+        x, _ = data.rows(start, min(end, start + settings.batch_size))
+        return time_rows(model, x, settings, gradients)
     except Exception as error:
         # the model is the user's, and the run itself will tell
         return describe(error)

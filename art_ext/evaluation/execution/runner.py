@@ -33,7 +33,7 @@ from art_ext.evaluation.execution.engines import (
     started,
     workers_of,
 )
-from art_ext.evaluation.execution.estimate import estimate_run
+from art_ext.evaluation.execution.estimate import check_dry_run, estimate_run
 from art_ext.evaluation.execution.executor import Distribution
 from art_ext.evaluation.execution.finish import Outcome, finish
 from art_ext.evaluation.execution.job import Blueprint, Job, Rebuild, Watcher
@@ -62,6 +62,7 @@ from art_ext.evaluation.execution.services import (
 from art_ext.evaluation.execution.stability import check_stability
 from art_ext.evaluation.execution.tracked import TrackedRun
 from art_ext.evaluation.execution.work import ChunkTask, Work
+from art_ext.evaluation.panel.arguments import recorded_arguments
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.detectors import digests, plan_detectors
 from art_ext.evaluation.panel.forms import declared_by_heads, in_forms, oblivious
@@ -260,10 +261,7 @@ def evaluate(
             Finished units are kept.
     """
     require_report()
-    if dry_run and overwrite:
-        raise ValueError(
-            "dry_run writes nothing, and overwrite replaces an earlier run: give one of the two"
-        )
+    check_dry_run(dry_run, overwrite)
     check_flag("adaptive", adaptive)
     check_flag("members", members)
     chosen_trackers = Trackers(trackers, tracker_args, out)
@@ -376,7 +374,9 @@ def evaluate(
         "mode": mode,
         "attacks": [attack.name for attack in panel_attacks],
         "attack_args": {
-            attack.name: dict(attack.arguments) for attack in panel_attacks if attack.arguments
+            attack.name: recorded_arguments(attack.name, attack.arguments)
+            for attack in panel_attacks
+            if attack.arguments
         },
         **settings.recorded(),
         "seed": seed,

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import json
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import asdict, is_dataclass
+from types import FunctionType
 from typing import Any
 
 from art_ext.core.keywords import hint_at
@@ -94,3 +100,37 @@ def check_arguments(
         raise ValueError(
             f"{name} takes {', '.join(known) or 'no arguments'}; got {key!r}{hint_at(key, known)}"
         )
+
+
+def recorded_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments in the types of JSON, so that a run folder can recognise them.
+
+    A dataclass, such as ``input_diversity()``, is its fields. A function is its name and the digest
+    of its source.
+
+    Args:
+        name: of the attack.
+        arguments: of the attack.
+
+    Raises:
+        ValueError: for a value that has no such form. The message names its key.
+    """
+    return {key: _recorded(f"{name}.{key}", value) for key, value in arguments.items()}
+
+
+def _recorded(key: str, value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        fields = recorded_arguments(key, asdict(value))
+        return f"{type(value).__name__}({', '.join(f'{one}={fields[one]!r}' for one in fields)})"
+    if isinstance(value, FunctionType) and value.__closure__ is None:
+        with suppress(OSError):  # of a function that was typed in
+            digest = hashlib.sha256(inspect.getsource(value).encode()).hexdigest()[:16]
+            return f"{value.__module__}:{value.__qualname__} ({digest})"
+    try:
+        json.dumps(value)
+    except TypeError:
+        raise ValueError(
+            f"{key} must be a value that a run folder can recognise later: a number, a text, a"
+            f" list, a dataclass or a plain function, got {value!r}"
+        ) from None
+    return value

@@ -195,9 +195,11 @@ def _means(rows: Sequence[TransferRow]) -> Iterator[tuple[str, float, str]]:
     for row in rows:
         if row.counted:
             own.setdefault(row.source, row.source_success)
-    moved = [row for row in rows if not row.white_box]
+    moved = [row for row in rows if not row.white_box and not row.member]
+    members = [row.strict for row in rows if row.member and row.counted]
     parts = {
         "White-box": (list(own.values()), "source"),
+        "Members": (members, "pair"),
         "Strict": ([row.strict for row in moved if row.counted], "pair"),
         "Authors'": ([row.authors for row in moved if row.samples], "pair"),
     }

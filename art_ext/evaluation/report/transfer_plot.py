@@ -79,8 +79,10 @@ def _paint(axes: Axes, one: Heat) -> None:
             if cell is None:
                 continue
             axes.text(column, row, cell.text, ha="center", va="center", fontsize=8, color=INK)
-            if cell.framed:
-                axes.add_patch(Rectangle((column - 0.45, row - 0.45), 0.9, 0.9, fill=False))
+            if cell.framed or cell.member:
+                line = "-" if cell.framed else ":"
+                corner = (column - 0.45, row - 0.45)
+                axes.add_patch(Rectangle(corner, 0.9, 0.9, fill=False, linestyle=line))
     axes.set_title(short(one.title, 34), fontsize=9)
     axes.set_xticks(range(len(one.columns)), [short(name, LETTERS) for name in one.columns])
     axes.set_yticks(range(len(one.lines)), [short(name, LETTERS) for name, _ in one.lines])

@@ -41,6 +41,7 @@ class Square:
         text: its share in percent.
         told: its interval and samples.
         framed: True for a white-box cell, or a class that is its own target.
+        member: True for a target that is a member of the source.
         image: shown above the text, if there is one.
     """
 
@@ -48,6 +49,7 @@ class Square:
     text: str
     told: str
     framed: bool = False
+    member: bool = False
     image: Picture | None = None
 
 
@@ -120,9 +122,9 @@ def _square(row: TransferRow, metric: str) -> Square:
         else (row.authors, row.authors_low, row.authors_high, row.samples)
     )
     if not total:
-        return Square("0", UNKNOWN, "no sample counts", row.white_box)
+        return Square("0", UNKNOWN, "no sample counts", row.white_box, row.member)
     told = f"{interval(*ends)}, {counted(total, 'sample')}"
-    return Square(f"{share:.3f}", f"{100 * share:.1f}", told, row.white_box)
+    return Square(f"{share:.3f}", f"{100 * share:.1f}", told, row.white_box, row.member)
 
 
 # ---- the table of results
@@ -288,7 +290,7 @@ def _pair(
 ) -> Square | None:
     image = images.get(pair)
     if pair not in white.index:
-        return Square("0", "", names[pair[0]], pair[0] == pair[1], image) if image else None
+        return Square("0", "", names[pair[0]], pair[0] == pair[1], image=image) if image else None
     count, total = map(int, white.loc[pair])
     told = f"{names[pair[0]]} to {names[pair[1]]}: {count:,} of {total:,} on the source"
     if pair in transfer.index:

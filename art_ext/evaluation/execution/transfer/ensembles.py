@@ -85,3 +85,8 @@ def held_out(sources: Sequence[str]) -> dict[str, EnsembleOf]:
         members = tuple(name for name in sources if name != target)
         found[target] = EnsembleOf(f"all but {target}", members, (1.0,) * len(members))
     return found
+
+
+def members_of(ensembles: Sequence[EnsembleOf]) -> dict[str, list[str]]:
+    """Return by the name of each ensemble the names of its members."""
+    return {one.name: list(one.members) for one in ensembles}

@@ -17,6 +17,7 @@ from art_ext.evaluation.analysis.transfer import (
     transfer_csv,
 )
 from art_ext.evaluation.execution.transfer.columns import records_of
+from art_ext.evaluation.execution.transfer.ensembles import members_of
 from art_ext.evaluation.execution.transfer.job import Job
 from art_ext.evaluation.execution.transfer.reporting import report
 from art_ext.storage.evaluation import TABLES
@@ -65,12 +66,11 @@ def finish(
     """
     with folder.locked():
         folder.write_records(records_of(job, folder))
-        records = folder.records()
-        rows = summarise_transfer(records, baseline)
+        rows = summarise_transfer(folder.records(), baseline, members_of(job.plan.ensembles))
         csv, plain = TABLES
         folder.store.write(csv, transfer_csv(rows).encode("utf-8"))
         write_json(folder.store, plain, {"rows": plain_rows(rows)})
-        report(job, folder, rows, records)
+        report(job, folder, baseline)
         if images or states:
             _keep_examples(job, folder, images, states)
         folder.finish()

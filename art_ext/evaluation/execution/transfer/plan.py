@@ -11,6 +11,7 @@ from typing import Any
 from art_ext.core.attacks.registry import AttackSpec
 from art_ext.core.checks import check_count, nearest
 from art_ext.core.wording import radius
+from art_ext.evaluation.panel.arguments import recorded_arguments
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.external import ExternalRun
 from art_ext.evaluation.panel.members import CoreRun, find_attack
@@ -44,7 +45,8 @@ class Setting:
     def text(self) -> str:
         """Radius and varied arguments, such as ``"eps=2/255, step_size=0.01"``."""
         parts = [] if self.eps is None else [f"eps={radius(self.eps)}"]
-        return ", ".join([*parts, *(f"{name}={_short(one)}" for name, one in self.varied.items())])
+        varied = recorded_arguments(self.attack.name, self.varied)
+        return ", ".join([*parts, *(f"{name}={_short(one)}" for name, one in varied.items())])
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -78,14 +80,15 @@ class Crafting:
 
     def told(self) -> dict[str, Any]:
         """Return what ``run.json`` tells of the crafting."""
+        attack = self.setting.attack
         return {
             "source": self.source,
-            "attack": self.setting.attack.name,
+            "attack": attack.name,
             "setting": self.setting.text,
-            "arguments": dict(self.setting.attack.arguments),
+            "arguments": recorded_arguments(attack.name, attack.arguments),
             "seed": self.setting.seed,
             "eps": self.setting.eps,
-            "varied": dict(self.setting.varied),
+            "varied": recorded_arguments(attack.name, self.setting.varied),
             "at": list(self.setting.at),
             "targets": list(self.targets),
         }

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from art_ext.evaluation.analysis.transfer import summarise_transfer
 from art_ext.evaluation.analysis.transfer_examples import transfer_examples
 from art_ext.evaluation.execution.description import versions
+from art_ext.evaluation.execution.transfer.ensembles import members_of
+from art_ext.storage.store import Place
 from art_ext.storage.transfer import CRAFTED, TransferFolder
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import Tensor
 
-    from art_ext.evaluation.analysis.transfer import TransferRow
     from art_ext.evaluation.execution.transfer.job import Job
 
 
-def report(
-    job: Job, folder: TransferFolder, rows: Sequence[TransferRow], records: pd.DataFrame
-) -> None:
-    """Write the report of a complete run into its folder.
+def report(job: Job, folder: TransferFolder, baseline: str | None) -> None:
+    """Write the report of a complete run into its folder, and what it shows besides records.
 
     Args:
         job: of the run.
-        folder: of the run, with all units.
-        rows: its table.
-        records: its records.
+        folder: of the run, with all units and records.
+        baseline: name of the attack that others are compared with. None: the first one.
 
     Raises:
         OSError: if the folder cannot be written.
     """
-    from art_ext.evaluation.report.transfer import TransferMaterial, write_transfer_report
-
     settings = job.plan.settings.recorded()
-    run = {
+    first = job.plan.chunks[0]
+    craftings = {
+        (one.source, one.setting.attack.name, one.setting.text): job.crafted_key(one, first)
+        for one in reversed(job.plan.craftings)  # so that the first seed stays
+    }
+    facts = {
         "data": {
             "name": job.data.name,
             "samples": len(job.data),
@@ -42,22 +42,43 @@ def report(
             "shape": job.data.shape,
         },
         "settings": {name: settings[name] for name in ("norm", "clip_values", "targeted")},
-        "arguments": folder.run()["arguments"],
         "versions": versions(),
+        "baseline": baseline,
+        "ensembles": members_of(job.plan.ensembles),
+        "crafted": [[*names, key] for names, key in craftings.items()],
     }
-    first = job.plan.chunks[0]
-    craftings = {
-        (one.source, one.setting.attack.name, one.setting.text): one
-        for one in reversed(job.plan.craftings)  # so that the first seed stays
-    }
+    folder.write_page(facts, job.data.rows(*first)[0])
+    rewrite_transfer_report(folder, folder.store)
+
+
+def rewrite_transfer_report(folder: TransferFolder, out: Place) -> None:
+    """Write the report of a complete run again from its folder.
+
+    Args:
+        folder: of the run.
+        out: folder of the report, that of the run itself or any other.
+
+    Raises:
+        ImportError: without the extra ``report``.
+        ValueError: if the run is not complete, is damaged, or has another format.
+        OSError: if a folder cannot be read or written.
+    """
+    from art_ext.evaluation.report.transfer import TransferMaterial, write_transfer_report
+
+    run = folder.run()
+    records = folder.records()
+    facts, x = folder.page()
+    keys = {tuple(names): key for *names, key in facts["crafted"]}
 
     def read(source: str, attack: str, setting: str) -> Tensor:
-        crafting = craftings[source, attack, setting]
-        found = folder.tensors(CRAFTED, job.crafted_key(crafting, first))
+        found = folder.tensors(CRAFTED, keys[source, attack, setting])
         if found is None:
-            raise RuntimeError("the report of a run without all of its examples")
+            raise ValueError(
+                f"{folder.path} lacks examples of {attack} on {source}: run the same command again"
+            )
         return found["x_adv"]
 
-    x = job.data.rows(*first)[0]
-    examples = transfer_examples(records, x, settings["norm"], read)
-    write_transfer_report(folder.store, TransferMaterial(run, rows, records, examples))
+    examples = transfer_examples(records, x, facts["settings"]["norm"], read)
+    rows = summarise_transfer(records, facts["baseline"], facts["ensembles"])
+    shown = {**facts, "arguments": run["arguments"]}
+    write_transfer_report(out, TransferMaterial(shown, rows, records, examples))

@@ -18,6 +18,7 @@ from art_ext.data import Dataset, Samples
 from art_ext.data.lazy import check_repeatable
 from art_ext.evaluation.analysis.records import require_report
 from art_ext.evaluation.execution.engines import device_of_driver, workers_of
+from art_ext.evaluation.execution.estimate import check_dry_run
 from art_ext.evaluation.execution.job import Rebuild, Watcher
 from art_ext.evaluation.execution.models import (
     AnyData,
@@ -31,8 +32,10 @@ from art_ext.evaluation.execution.models import (
     resolve_models,
     samples_of,
 )
+from art_ext.evaluation.execution.transfer.estimate import estimate_transfer
 from art_ext.evaluation.execution.transfer.finish import TransferOutcome, finish
 from art_ext.evaluation.execution.transfer.job import (
+    Chunk,
     Job,
     Plan,
     Work,
@@ -52,6 +55,7 @@ from art_ext.evaluation.execution.transfer.models import (
 from art_ext.evaluation.execution.transfer.plan import (
     Attacks,
     Crafting,
+    Setting,
     has_confidence,
     settings_of,
     variations,
@@ -100,6 +104,7 @@ def transfer(
     threads_per_worker: int | None = None,
     engine_args: Mapping[str, Any] | None = None,
     rebuild: Rebuild | None = None,
+    dry_run: bool = False,
 ) -> TransferOutcome:
     """Craft examples once per source and attack, and try them on every target.
 
@@ -158,6 +163,8 @@ def transfer(
         engine_args: as of ``evaluate``.
         rebuild: function without arguments by which a worker builds models and data, as of
             ``evaluate``.
+        dry_run: tell the watcher which rows and how much time the run takes at most. Nothing is
+            written, and no attack runs.
 
     Returns:
         The table, with a row for each source, target, attack and setting, and the records. A
@@ -179,12 +186,10 @@ def transfer(
         to deep neural networks via adversarial examples", AAAI 2018 (transfer against kappa).
     """
     require_report()
-    for name, flag in (
-        ("hold_out", hold_out),
-        ("save_images", save_images),
-        ("save_states", save_states),
-    ):
-        check_flag(name, flag)
+    _check_flags(
+        hold_out=hold_out, save_images=save_images, save_states=save_states, dry_run=dry_run
+    )
+    check_dry_run(dry_run, overwrite)
     check_choice("average", average, AVERAGES)
     crew = workers_of(engine, workers, gpus_per_worker, threads_per_worker, engine_args or {})
     here = device_of_driver(device, crew.engine if crew else None)
@@ -197,9 +202,8 @@ def transfer(
     pairs, of_models = pairs_of(
         list(own), None if others is None else list(others), ensembles or {}, hold_out
     )
-    chosen = Attacks(
-        attacks, None if panel is None else resolve_panel(panel), attack_args or {}, norm
-    )
+    found_panel = None if panel is None else resolve_panel(panel)
+    chosen = Attacks(attacks, found_panel, attack_args or {}, norm)
     if baseline is not None:
         check_choice("baseline", baseline, tuple(chosen.names))
     varied = variations(chosen, kappa, vary or {})
@@ -223,39 +227,59 @@ def transfer(
     kinds = outputs_of(outputs, given, named, samples.rows(0, 1)[0])
     check_ensembles(of_models, kinds)
     size = 2 * batch_size if chunk_size is None else chunk_size
-    check_count("chunk_size", size)
     plan = Plan(
-        craftings=tuple(
-            Crafting(source, setting, tuple(dict.fromkeys((*tried, *([source] if at else [])))))
-            for source, tried in pairs.items()
-            for setting in every_setting
-        ),
+        craftings=_craftings(pairs, every_setting),
         ensembles=of_models,
         average=average,
         outputs={**kinds, **{one.name: "logits" for one in of_models}},
         settings=settings,
-        chunks=tuple(
-            (start, min(start + size, len(samples))) for start in range(0, len(samples), size)
-        ),
+        chunks=_chunks(len(samples), size),
     )
     work = Work(Job(plan, named, samples), TransferFolder(out))
     _check_attacks(work.job)
     _check_shard(shard)
-    if crew is None:
-        do = do_units
-    else:
+    do = do_units
+    if crew is not None:
         built = _rebuild(rebuild, every, data, here, norm, crew.engine)
         do = partial(distribute_units, rebuild=built, crew=crew)
     observer = watcher or Watcher()
-    without = [name for name in chosen.names if not has_confidence(chosen.make(name))]
-    if kappa and without:
-        observer.note(f"kappa changes nothing for {', '.join(without)}: no argument confidence")
+    _note_kappa(kappa, chosen, observer)
+    part = shard or (0, 1)
+    if dry_run:
+        return _estimated(work, size, part, 1 if crew is None else crew.number, observer)
     _begin(work, size, overwrite, arguments or {}, observer)
-    do(work, list(missing_units(work, shard or (0, 1))), observer)
+    do(work, list(missing_units(work, part)), observer)
     left = len(list(missing_units(work, (0, 1))))
     if left:
         return TransferOutcome(work.folder.path, [], left)
     return finish(work.job, work.folder, baseline, save_images, save_states)
+
+
+def _check_flags(**flags: bool) -> None:
+    for name, flag in flags.items():
+        check_flag(name, flag)
+
+
+def _craftings(
+    pairs: Mapping[str, Sequence[str]], settings: Sequence[Setting]
+) -> tuple[Crafting, ...]:
+    """Return all craftings. With iterations a source is tried on its own examples too."""
+    return tuple(
+        Crafting(source, one, tuple(dict.fromkeys((*tried, *([source] if one.at else [])))))
+        for source, tried in pairs.items()
+        for one in settings
+    )
+
+
+def _chunks(samples: int, size: int) -> tuple[Chunk, ...]:
+    check_count("chunk_size", size)
+    return tuple((start, min(start + size, samples)) for start in range(0, samples, size))
+
+
+def _note_kappa(kappa: Sequence[float], chosen: Attacks, watcher: Watcher) -> None:
+    without = [name for name in chosen.names if not has_confidence(chosen.make(name))]
+    if kappa and without:
+        watcher.note(f"kappa changes nothing for {', '.join(without)}: no argument confidence")
 
 
 def _samples(
@@ -270,6 +294,15 @@ def _samples(
     check_shapes(given, samples.shape, sized=getattr(samples, "transform", None) is not None)
     check_box(named, box)
     return samples
+
+
+def _estimated(
+    work: Work, size: int, part: tuple[int, int], workers: int, watcher: Watcher
+) -> TransferOutcome:
+    """Tell the watcher what the run takes at most. Nothing is written."""
+    work.folder.check(_configuration(work.job, size))
+    watcher.planned(estimate_transfer(work, part, workers))
+    return TransferOutcome(work.folder.path, [], len(list(missing_units(work, (0, 1)))))
 
 
 def _begin(
