@@ -29,14 +29,7 @@ EXCEPTIONS = {
 # measured before there was a command. Remove a name when a command measures its table
 WITHOUT_COMMAND = {
     "auto-pgd-members",
-    "detector-confidence",
-    "detector-feature-squeezing",
-    "detector-kernel-density",
-    "detector-knn",
-    "detector-mahalanobis",
-    "detector-non-maximal-entropy",
     "detectors-aware",
-    "detectors-evaluated",
     "detectors-other-attacks",
     "lipschitz-linear",
     "lipschitz-radius",
