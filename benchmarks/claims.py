@@ -6,10 +6,8 @@ Run with ``python -m art_ext.benchmarks.claims NAME``:
   step from the input, one step from a random point, and PGD-10.
 * ``curvature``: Figure 6.3. Largest eigenvalue of the input Hessian at clean, uniformly perturbed
   and backward-smoothed points of test samples, after Fast TRADES.
-* ``shift``: Figure 1 of the ATCD paper. Weight gradients of 2 and of 10 steps of crafting.
 * ``width``: Table 5.1 and Figure 5.4. Stability and local Lipschitz constants at two widths and a
   fixed lambda.
-* ``gap``: Theorems 2.4.4 and 2.4.8. Smallest Frank-Wolfe gap against the number of steps.
 * ``cost``: time of ``hessian_eigenvalue`` over that of its bare Hessian-vector products.
 
 ``+-`` is the half width of a 95 % interval of the mean (Student's t over the seeds).
@@ -21,7 +19,7 @@ import argparse
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -31,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from art_ext.benchmarks.common import print_versions, seeded, spread
-from art_ext.core.attacks import frank_wolfe, frank_wolfe_black_box, pgd
+from art_ext.core.attacks import pgd
 from art_ext.core.metrics import (
     clean_accuracy,
     hessian_eigenvalue,
@@ -42,7 +40,6 @@ from art_ext.core.metrics import (
 from art_ext.data import Dataset, load_data
 from art_ext.models import digits_cnn, mnist_two_conv
 from art_ext.training import (
-    Atcd,
     EpochEnd,
     Fast,
     FastTrades,
@@ -53,7 +50,6 @@ from art_ext.training import (
     Trades,
     TrainingResult,
     train,
-    trajectory_shift,
 )
 from art_ext.training.callbacks import never
 
@@ -272,36 +268,6 @@ def softened(network: Callable[[], nn.Module]) -> nn.Module:
     return model
 
 
-# --- Figure 1 of ATCD ---
-
-
-def print_shift(trial: Trial) -> None:
-    """Print the distances by parameter, from first and from trained weights."""
-    print_head("weights", "parameter", "L2 distance", "relative", "cosine")
-    recipe = Atcd(eps=trial.eps)
-    trained = {seed: trial.train(Pgd(eps=trial.eps), seed).model for seed in trial.seeds}
-    first = {seed: seeded(trial.setting.network, seed) for seed in trial.seeds}
-    for name, models in (("first", first), ("after PGD training", trained)):
-        found = [
-            trajectory_shift(
-                models[seed].train(),
-                (trial.images.x, trial.images.y),
-                recipe=recipe,
-                batch_size=trial.setting.options["batch_size"],
-                seed=seed,
-            )
-            for seed in trial.seeds
-        ]
-        for parameter in found[0].cosine:
-            if parameter.endswith("weight"):
-                columns = (
-                    [one.distance[parameter] for one in found],
-                    [one.relative[parameter] for one in found],
-                    [one.cosine[parameter] for one in found],
-                )
-                print_row(name, parameter, mean(columns[0], 3), *map(mean, columns[1:]))
-
-
 # --- Table 5.1 and Figure 5.4 ---
 
 
@@ -366,95 +332,6 @@ def sensitivity(model: nn.Module, trial: Trial) -> tuple[float, float, float]:
     )
 
 
-# --- Theorems 2.4.4 and 2.4.8 ---
-
-
-DIM = 15
-ROWS = 20
-
-
-def print_gaps() -> None:
-    """Print the smallest gap against T, with steps of ``1 / sqrt(T)``, and the slope of the fit."""
-    print(f"{DIM} inputs, a Softplus network, {ROWS} samples, gamma = 1 / sqrt(T), momentum .9\n")
-    print_head("attack", "ball", "mean smallest gap at each T", "slope of the log-log fit")
-    for norm, eps in (("linf", 0.2), ("l2", 0.5)):
-        for name, budgets, runs in (
-            ("white-box", (8, 16, 32, 64, 128, 256), white_gaps),
-            ("black-box, b = T d", (4, 8, 16, 32, 64), black_gaps),
-        ):
-            gaps = torch.stack(list(runs(norm, eps, budgets)))  # (budgets, samples)
-            shown = ", ".join(
-                f"{count}: {float(gap):.2g}"
-                for count, gap in zip(budgets, gaps.mean(dim=1), strict=True)
-            )
-            slope, half = fitted(budgets, gaps.mean(dim=1).tolist())
-            print_row(name, f"{norm} {eps:g}", shown, f"{slope:.2f} +- {half:.2f}")
-    print("\nThe theorems bound the slope by -.5 from above.")
-
-
-def problem() -> tuple[nn.Module, Tensor, Tensor]:
-    """Return a smooth network, and samples with their classes."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(DIM, 30), nn.Softplus(beta=5), nn.Linear(30, 3)).eval()
-        x = torch.rand(ROWS, DIM)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(3)
-        return model, x, model(x).argmax(dim=1)
-
-
-def white_gaps(norm: str, eps: float, budgets: Sequence[int]) -> Iterator[Tensor]:
-    """Yield the smallest gaps (N,) of each number of steps."""
-    model, x, y = problem()
-    for count in budgets:
-        result = frank_wolfe(
-            *(model, x, y), eps=eps, norm=norm, num_steps=count, stop_on_success=False, **RATE
-        )
-        yield smallest(result.trace)
-
-
-def black_gaps(norm: str, eps: float, budgets: Sequence[int]) -> Iterator[Tensor]:
-    """Yield the smallest gaps (N,) of each number of steps, along estimated gradients."""
-    model, x, y = problem()
-    for count in budgets:
-        directions = count * DIM
-        result = frank_wolfe_black_box(
-            *(model, x, y),
-            eps=eps,
-            norm=norm,
-            num_directions=directions,
-            delta=1e-3,
-            max_queries=1 + count * (2 * directions + 1),
-            stop_on_success=False,
-            seed=0,
-            **RATE,
-        )
-        yield smallest(result.trace)
-
-
-RATE: dict[str, Any] = {
-    "schedule": "inverse_sqrt",
-    "step_fraction": 1.0,
-    "momentum": 0.9,
-    "box": "vertex",
-}
-
-
-def smallest(trace: Any) -> Tensor:
-    """Return (N,) the smallest gap of each sample, above rounding."""
-    gaps: Tensor = trace["gap"]
-    return gaps.amin(dim=0).clamp(min=1e-7).double()
-
-
-def fitted(counts: Sequence[int], gaps: Sequence[float]) -> tuple[float, float]:
-    """Return the slope of log gap against log T, and the half width of its 95 % interval."""
-    from scipy import stats
-
-    fit = stats.linregress([math.log(one) for one in counts], [math.log(one) for one in gaps])
-    return float(fit.slope), float(fit.stderr * stats.t.ppf(0.975, len(counts) - 2))
-
-
 # --- cost of the Hessian ---
 
 
@@ -494,10 +371,9 @@ def bare_products(model: nn.Module, x: Tensor, y: Tensor, count: int) -> None:
 COMMANDS: dict[str, Callable[[Trial], None]] = {
     "increment": print_increments,
     "curvature": print_curvature,
-    "shift": print_shift,
     "width": print_widths,
 }
-ALONE: dict[str, Callable[[], None]] = {"gap": print_gaps, "cost": print_cost}
+ALONE: dict[str, Callable[[], None]] = {"cost": print_cost}
 
 if __name__ == "__main__":
     main()
