@@ -31,7 +31,6 @@ WITHOUT_COMMAND = {
     "auto-pgd-members",
     "detectors-aware",
     "detectors-other-attacks",
-    "lipschitz-linear",
     "lipschitz-radius",
 }
 KEYS = {
