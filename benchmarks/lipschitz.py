@@ -1,7 +1,7 @@
 """Lipschitz estimates on linear generators, whose constant is the spectral norm.
 
-Run with ``python -m art_ext.benchmarks.lipschitz``. The entries of A are Gaussian with a variance of
-one over the number of pixels. Each estimate is the largest of its latents.
+Run with ``python -m art_ext.benchmarks.lipschitz``. The entries of A are Gaussian, with a variance
+of one over the number of pixels. Each estimate is the largest of its latents.
 """
 
 from __future__ import annotations
