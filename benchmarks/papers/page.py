@@ -183,7 +183,8 @@ def excerpt(name: str, prefix: str) -> str:
     if name not in results:
         raise ValueError(f"the table {name} has no result yet: {RERUN.format(name)}")
     link = f"[{table.title}]({prefix}papers.md#{anchor(table.title)})"
-    return f"{rows_table(table, results[name])}\n{link}: {tag_of(table, results)}.\n"
+    legend = "The paper's number comes first, **ours** is bold, with its 95 % interval."
+    return f"{rows_table(table, results[name])}\n{legend} {link}: {tag_of(table, results)}.\n"
 
 
 def rows_table(table: Table, result: Result) -> str:
