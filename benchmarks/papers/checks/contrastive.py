@@ -69,6 +69,7 @@ def attacked(
     seeds: Sequence[int],
     images: int | None = None,
     passes: Mapping[str, float] | None = None,
+    warmup: float = 0.0,
 ) -> Cells:
     """Measure accuracy, robust accuracy under several attacks, and the cost of trainings.
 
@@ -83,13 +84,17 @@ def attacked(
         seeds: of trainings and attacks.
         images: training images. Default: all.
         passes: other budgets than that of ``training``, by the names of rows.
+        warmup: share of the budget over which the radius grows from 0. Default: 0.
     """
     task = Task.of(data, images, n, training)
     values: Values = {}
     for row, recipe in recipes.items():
         budget = (passes or {}).get(row, training["passes"])
+        method = make_recipe(**recipe)
+        epochs = budget / (sum(method.cost()) * method.replays)
+        length = {"passes": budget, "eps_warmup_epochs": warmup * epochs}
         for seed in seeds:
-            result = task.train(task.untrained(seed), recipe, seed, passes=budget)
+            result = task.train(task.untrained(seed), recipe, seed, **length)
             rows = (result.forwards + result.backwards) / len(task.x)
             values.setdefault((row, "rows"), []).append(rows)
             for column, attack in attacks.items():
