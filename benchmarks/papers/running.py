@@ -72,9 +72,13 @@ def run_table(table: Table, scale: str, out: Path) -> dict[str, Any]:
 
 def _checked(check: Check) -> dict[tuple[str, str], Cell]:
     """Return the cells that a check measures."""
+    try:
+        measured = function_of(check)()
+    except ModuleNotFoundError as error:
+        raise NotRunError(f"needs {error.name}") from error
     return {
         (row, column): value if isinstance(value, Cell) else exact(value)
-        for row, numbers in function_of(check)().items()
+        for row, numbers in measured.items()
         for column, value in numbers.items()
     }
 
