@@ -46,7 +46,7 @@ def constants(
     seeds: Sequence[int],
     radius: float,
     delta: float,
-    estimators: Mapping[str, Mapping[str, int]],
+    estimators: Mapping[str, Mapping[str, Any]],
 ) -> Cells:
     """Estimate the local Lipschitz constant of each class, and the largest one.
 
@@ -118,11 +118,11 @@ def robustness(
 
     def constant(value: float) -> Cell:
         # over all samples, so that claims compare it with shares of them
-        return _mean(torch.full((n,), float(value)))
+        return _mean(torch.full((n,), value))
 
     def bound(eps: float, risk: float, constant_of: float) -> Cell:
         found = intrinsic_robustness_bound(eps=eps, alpha=risk, lipschitz=constant_of)
-        return constant(found.value)
+        return constant(float(found.value))
 
     found: Cells = {"bound": {}, "printed": {}}
     for place, eps in enumerate(radii, 1):
