@@ -68,7 +68,7 @@ def test_trainings_are_those_of_train():
     options = {**TRAINING, "passes": 8}
     cells = contrastive.attacked("digits", 50, options, {"row": FREE}, {"pgd": attack}, [0, 1])
     assert cells["row"]["pgd"].keys.tolist() == [0, 1]
-    task = contrastive.Task.of("digits", None, 50, options)
+    task = contrastive.Task.of("digits", 50, options)
     model = task.untrained(1)
     result = train(model, (task.x, task.y), make_recipe(**FREE), seed=1, **options)
     found = chains.registry.get("pgd").function(
@@ -85,7 +85,7 @@ def test_trainings_are_those_of_train():
 def test_the_end_of_a_curve_is_the_trained_network():
     options = {**TRAINING, "passes": 8}
     cells = contrastive.along("digits", 50, options, {"row": FREE}, {"row": 3}, [0.5, 1.0], 2, [0])
-    task = contrastive.Task.of("digits", None, 50, options)
+    task = contrastive.Task.of("digits", 50, options)
     model = task.train(task.untrained(0), FREE, 0).model
     with torch.no_grad():
         share = 100 * float((model(task.test_x).argmax(1) == task.test_y).float().mean())

@@ -89,7 +89,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Run:
-    """What the rows of a table share.
+    """Settings that rows of a table share.
 
     Attributes:
         kind: the command: ``"evaluate"``, ``"transfer"`` or ``"train"``.

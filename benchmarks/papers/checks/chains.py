@@ -95,7 +95,7 @@ def few_samples(
         more_epochs: with the set.
         seeds: of trainings and attacks.
     """
-    task = Task.of(data, None, n, training)
+    task = Task.of(data, n, training)
     values: Values = {}
     for seed in seeds:
         first = task.train(task.untrained(seed), NATURAL, seed, epochs=epochs).model
@@ -147,7 +147,7 @@ def shift(
         batch_size: of them.
         seeds: of weights, trainings and noise.
     """
-    task = Task.of(data, None, 1, training)
+    task = Task.of(data, 1, training)
     values: Values = {}
     for seed in seeds:
         first = task.untrained(seed)
@@ -195,7 +195,7 @@ def classes(
         recipe: that the network is trained by: ``name`` and its arguments.
         seeds: of trainings and chains.
     """
-    task = Task.of(data, None, n, training)
+    task = Task.of(data, n, training)
     arguments: dict[str, Any] = {"eps": eps, "num_transitions": max(at), "num_steps": num_steps}
     values: Values = {}
     for seed in seeds:

@@ -35,9 +35,9 @@ class Task:
     training: Options
 
     @staticmethod
-    def of(data: str, images: int | None, n: int, training: Options) -> Task:
-        """Return the first images of both splits, all training images for None."""
-        own = load_data(data, split="train").first(images).in_memory()
+    def of(data: str, n: int, training: Options) -> Task:
+        """Return all training images and the first n test images."""
+        own = load_data(data, split="train").in_memory()
         test = load_data(data).first(n).in_memory()
         return Task(data, own.x, own.y, test.x, test.y, training)
 
@@ -67,7 +67,6 @@ def attacked(
     recipes: Mapping[str, Options],
     attacks: Mapping[str, Options],
     seeds: Sequence[int],
-    images: int | None = None,
     passes: Mapping[str, float] | None = None,
 ) -> Cells:
     """Measure accuracy, robust accuracy under several attacks, and the cost of trainings.
@@ -81,10 +80,9 @@ def attacked(
         recipes: by the names of the rows: ``name`` and the arguments of each recipe.
         attacks: by the names of the columns: ``name`` and the arguments of each attack.
         seeds: of trainings and attacks.
-        images: training images. Default: all.
         passes: other budgets than that of ``training``, by the names of rows.
     """
-    task = Task.of(data, images, n, training)
+    task = Task.of(data, n, training)
     values: Values = {}
     for row, recipe in recipes.items():
         budget = (passes or {}).get(row, training["passes"])
@@ -128,7 +126,7 @@ def along(
         seeds: of the trainings.
         passes: other budgets than that of ``training``, by the names of rows.
     """
-    task = Task.of(data, None, n, training)
+    task = Task.of(data, n, training)
     values: Values = {}
     for row, recipe in recipes.items():
         for seed in seeds:
@@ -162,7 +160,7 @@ def counted(data: str, training: Options, recipes: Mapping[str, Options]) -> Cel
         training: options of ``train``.
         recipes: by the names of the rows: ``name`` and the arguments of each recipe.
     """
-    task = Task.of(data, None, 1, training)
+    task = Task.of(data, 1, training)
     found = {}
     for row, recipe in recipes.items():
         result = task.train(task.untrained(0), recipe, 0, epochs=1)
