@@ -101,7 +101,7 @@ def few_samples(
         first = task.train(task.untrained(seed), NATURAL, seed, epochs=epochs).model
         for count in counts:
             steps = {"num_transitions": count, "num_steps": max(1, chain // count)}
-            sets = {"hmcam": (d, {"name": "hmcam", **steps})}
+            sets: dict[str, tuple[int, dict[str, Any]]] = {"hmcam": (d, {"name": "hmcam", **steps})}
             sets |= {name: (min(d * count, len(task.x)), dict(one)) for name, one in rivals.items()}
             for column, (size, given) in sets.items():
                 attack = given.pop("name")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from art_ext.training import TrainingResult, make_recipe, train
 Cells = dict[str, dict[str, Cell]]
 Values = dict[tuple[str, str], list[float]]  # of the seeds, by row and column
 Options = Mapping[str, Any]
-NETWORKS = {"digits": digits_cnn, "mnist": mnist_two_conv}
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"digits": digits_cnn, "mnist": mnist_two_conv}
 
 
 @dataclass(frozen=True, eq=False)
