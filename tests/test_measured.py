@@ -26,7 +26,7 @@ EXCEPTIONS = {
     ("docs/training/tricks.md", "`clean_forwards`"): "weights that follow from the momentum",
 }
 # measured before there was a command. Remove a name when a command measures its table
-WITHOUT_COMMAND = {"detectors-other-attacks", "lipschitz-radius"}
+WITHOUT_COMMAND = {"lipschitz-radius"}
 KEYS = {
     *("title", "command", "part", "model", "data", "n", "seeds", "note", "published", "versions"),
     *("machine", "commit", "date", "columns", "rows"),

@@ -150,7 +150,8 @@ def _of_shares(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Estimate:
 
 
 def _statistic(kind: str) -> Callable[..., Any]:
-    return {"median": np.median, "first": _mean_of_first}.get(kind, np.mean)
+    named: dict[str, Callable[..., Any]] = {"median": np.median, "first": _mean_of_first}
+    return named.get(kind, np.mean)
 
 
 def _mean_of_first(values: Values, axis: int) -> Any:
