@@ -17,7 +17,9 @@ def test_rates_of_the_schedules():
     assert found["epoch_1"] == pytest.approx({"steps": 0.1, "cosine": 0.1, "halving": 0.1})
     # a tenth and a half from epoch 75 on, counted from 1
     assert found["epoch_74"]["steps"] == found["epoch_74"]["halving"] == 0.1
-    assert found["epoch_75"] == pytest.approx({"steps": 0.01, "cosine": 0.01577264, "halving": 0.05})
+    assert found["epoch_75"] == pytest.approx(
+        {"steps": 0.01, "cosine": 0.01577264, "halving": 0.05}
+    )
 
 
 def test_widths_of_the_networks():
