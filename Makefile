@@ -29,7 +29,7 @@ bench: $(STAMP)
 notebooks: $(STAMP)
 	PYTHONWARNINGS=ignore $(BIN)/jupytext --to ipynb --execute notebooks/*.py
 
-# the tables of attacks and options in README and docs, from the registry and the configuration classes
+# the tables in README and docs: from the registry, the configuration classes and the files of measured tables
 tables: $(STAMP)
 	$(BIN)/python -m art_ext.tables
 

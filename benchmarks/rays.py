@@ -18,13 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from art_ext.benchmarks.common import (
-    Meter,
-    classified_right,
-    network,
-    network_and_images,
-    print_versions,
-)
+from art_ext.benchmarks.common import Meter, network_and_images, print_versions
 from art_ext.benchmarks.speed import Counter
 from art_ext.core.attacks import rays
 from art_ext.core.result import AttackResult
@@ -127,33 +121,6 @@ def print_speculation(queries: int) -> None:
         )
 
 
-def print_table_31(count: int) -> None:
-    """Print the dissertation's Table 3.1 on MNIST: RayS within .3 on its authors' natural network.
-
-    The table does not count the clean check. The paper has 107.0 / 47 / 100 over the whole test
-    set.
-    """
-    name = "mnist_smallcnn_bn_rays_nat"
-    model, weights = network(name)
-    print("| network | images, classified right | mean queries | median | successes | paper |")
-    print("|---|---|---|---|---|---|")
-    if weights == "random weights":
-        print(
-            f"| {name} | not measured: ART_EXT_DATA does not name the folder of the weights | |"
-            " | | |"
-        )
-        return
-    x, y = classified_right("mnist", count, model)
-    result = rays(model, x, y, eps=0.3, max_queries=10_000)
-    queries = (result.queries[result.success] - 1).double()
-    print(
-        f"| {name} ({weights}) | {len(x)} | {float(queries.mean()):.1f} |"
-        f" {float(queries.median()):.0f} | {100 * float(result.success.double().mean()):.1f} % |"
-        " 107.0 / 47 / 100 % |",
-        flush=True,
-    )
-
-
 def print_memory() -> None:
     """Print the peak memory of 10,000 CIFAR-sized inputs beside the model and the inputs
     themselves.
@@ -174,7 +141,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--queries", type=int, default=2000, help="budget of the speculation table")
-    parser.add_argument("--images", type=int, default=150, help="of the dissertation's Table 3.1")
     arguments = parser.parse_args()
     print_versions()
     print_memory()
@@ -182,8 +148,6 @@ def main() -> None:
     print_costs(arguments.repeats)
     print()
     print_speculation(arguments.queries)
-    print()
-    print_table_31(arguments.images)
 
 
 if __name__ == "__main__":

@@ -53,13 +53,20 @@ def read(name: str) -> dict[str, Any]:
 
 
 def write(name: str, content: dict[str, Any]) -> None:
-    """Write the file of a table, with one line for each row."""
-    rows = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in content["rows"])
-    head = json.dumps({**content, "rows": []}, ensure_ascii=False, indent=1)
-    # the lists of head are short: a line for each key
-    head = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda one: f"[{' '.join(one[1].split())}]", head)
-    text = head.replace('"rows": []', f'"rows": [\n{rows}\n ]')
-    write_atomically(FOLDER / f"{name}.json", f"{text}\n".encode())
+    """Write the file of a table, with a line for each key and each row."""
+    lines = [
+        f" {_text(key)}: {_text(value)}"
+        for key, value in content.items()
+        if key not in ("columns", "rows")
+    ]
+    rows = ",\n  ".join(map(_text, content["rows"]))
+    lines += [f' "columns": {_text(content["columns"])}', f' "rows": [\n  {rows}\n ]']
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    write_atomically(FOLDER / f"{name}.json", text.encode())
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def shown(name: str) -> str:
@@ -110,12 +117,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="of files in benchmarks/results, without .json")
     chosen = parser.parse_args(arguments).names
-    for name in chosen or names():
-        if chosen:
-            measure(name)
-        else:
+    if not chosen:
+        for name in names():
             content = read(name)
             print(f"{name}: {content.get('command', content.get('note'))}")
+    try:
+        for name in chosen:
+            measure(name)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class TestBuiltIn:
     def test_every_panel_runs_in_every_norm(
         self, tmp_path: Path, linear_net: nn.Module, data: Dataset, name: str, norm: str
     ) -> None:
-        few = {
+        few: dict[str, dict[str, Any]] = {
             "auto_pgd": {"num_steps": 3},
             "pgd": {"num_steps": 3},
             "hmcam": {"num_transitions": 2, "num_steps": 2},

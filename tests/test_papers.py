@@ -94,7 +94,8 @@ def test_every_table_has_settings_or_a_reason():
         assert bool(table.scales) != bool(table.not_run), table.id
         for scale in table.scales.values():
             assert scale.minutes <= 10 or scale.name == "full", table.id
-            assert {one.run for one in scale.rows.values()} == {*scale.runs}, table.id
+            unused = {*scale.runs} - {one.run for one in scale.rows.values()}
+            assert not unused or scale.name == "full", table.id  # it inherits runs
             assert scale.runs or scale.check, table.id
             if scale.check is not None:
                 assert callable(function_of(scale.check)), table.id
@@ -388,7 +389,11 @@ test_n = 40
 epochs = 1
 eps = 0.1
 seeds = [0, 1]
-evaluate = {panel = "PANEL", n = 40}
+[small.runs.digits.evaluate]
+n = 40
+[[small.runs.digits.evaluate.attack]]
+name = "fgsm"
+attack = "fgsm"
 [small.rows.pgd]
 options = {recipe_args = {step_size = 0.05}}
 [small.rows.fast]
@@ -396,21 +401,11 @@ options = {recipe = "fast"}
 [small.check]
 function = "hmcam:family"
 """
-PANEL = """
-mode = "independent"
-[[attack]]
-name = "fgsm"
-attack = "fgsm"
-"""
 
 
 def test_rows_of_trainings(tmp_path, monkeypatch):
-    panel = tmp_path / "panels" / "one.toml"
-    panel.parent.mkdir()
-    panel.write_text(PANEL)
     monkeypatch.setattr(hmcam, "family", lambda: {"check": {"half": 0.5}})
-    text = TRAINING.replace("PANEL", str(panel))
-    table = read_tables(folder_of(tmp_path, text))["toy"]
+    table = read_tables(folder_of(tmp_path, TRAINING))["toy"]
     settings = table.scales["small"].rows
     assert settings["pgd"].options["recipe_args"] == {"num_steps": 2, "step_size": 0.05}
     assert "recipe_args" not in settings["fast"].options  # of another recipe

@@ -1,8 +1,8 @@
 """Cells of a table, with their values by sample: estimates, and differences of two of them.
 
-Shares on the same samples have Newcombe's paired interval, single shares Wilson's. Means and
-medians have a 95 % bootstrap on the paired samples, with a seed of its own. Values of seeds have
-the t-interval. An exact value is its own interval.
+Shares on the same samples have Newcombe's paired interval, single shares Wilson's. Means, medians
+and means of the first samples have a 95 % bootstrap on the paired samples, with a seed of its own.
+Values of seeds have the t-interval. An exact value is its own interval.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from art_ext.core.metrics.intervals import paired_difference
 Values = NDArray[np.float64]
 RESAMPLES = 2000
 SEED = 0
-KINDS = ("share", "mean", "median", "seeds", "exact")
+KINDS = ("share", "mean", "median", "first", "seeds", "exact")
+FIRST = 0.91  # share of the samples that a cell of the kind "first" counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +31,9 @@ class Cell:
     """The values of a cell.
 
     Attributes:
-        kind: ``"share"`` of samples in %, ``"mean"`` or ``"median"`` over samples, ``"seeds"`` for
-            the mean over trainings, or ``"exact"``.
+        kind: ``"share"`` of samples in %, ``"mean"`` or ``"median"`` over samples, ``"first"``
+            for the mean over the 91 % of them with the smallest values, ``"seeds"`` for the mean
+            over trainings, or ``"exact"``.
         keys: (n,) positions of the samples, or seeds, ascending.
         values: (n,) value of each. Those of a share are 0 or 1.
     """
@@ -128,11 +130,12 @@ def _difference(one: tuple[Side, Cell], other: tuple[Side, Cell]) -> Estimate:
         first, second = 100 * first, 100 * second
     kind = a.kind
     first, second = larger.factor * first, smaller.factor * second
-    if kind == "median":
+    if kind in ("median", "first"):
         # the difference of medians, not the median of differences
+        of = _statistic(kind)
         both = np.stack([first, second], axis=1)
-        value = float(np.median(first) - np.median(second))
-        low, high = _bootstrap(both, lambda rows, axis: np.median(rows, axis) @ [1.0, -1.0])
+        value = float(of(first, axis=0) - of(second, axis=0))
+        low, high = _bootstrap(both, lambda rows, axis: -np.diff(of(rows, axis=axis))[..., 0])
         return Estimate(value, low, high, len(keys))
     low, high = _interval("seeds" if kind == "seeds" else "mean", first - second)
     return Estimate(float((first - second).mean()), low, high, len(keys))
@@ -147,7 +150,14 @@ def _of_shares(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Estimate:
 
 
 def _statistic(kind: str) -> Callable[..., Any]:
-    return np.median if kind == "median" else np.mean
+    named: dict[str, Callable[..., Any]] = {"median": np.median, "first": _mean_of_first}
+    return named.get(kind, np.mean)
+
+
+def _mean_of_first(values: Values, axis: int) -> Any:
+    """Return the mean of the smallest values, at the same number of samples for every attack."""
+    count = max(1, int(FIRST * values.shape[axis]))
+    return np.sort(values, axis=axis).take(range(count), axis=axis).mean(axis=axis)
 
 
 def _interval(kind: str, values: Values) -> tuple[float, float]:
@@ -166,5 +176,6 @@ def _interval(kind: str, values: Values) -> tuple[float, float]:
 def _bootstrap(values: Values, statistic: Callable[..., Any]) -> tuple[float, float]:
     """Return the ends between which 95 % of the resampled statistics lie."""
     draws = np.random.default_rng(SEED).integers(0, len(values), (len(values), RESAMPLES))
-    low, high = np.quantile(statistic(values[draws], axis=0), (0.025, 0.975))
+    with np.errstate(invalid="ignore"):  # too few successes in a resample are infinite
+        low, high = np.quantile(statistic(values[draws], axis=0), (0.025, 0.975))
     return float(low), float(high)

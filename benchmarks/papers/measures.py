@@ -22,7 +22,8 @@ class Measure:
     Attributes:
         kind: of the cell.
         rows: which samples count: ``"success"`` those with a success, ``"attacked"`` those that
-            were attacked, ``"all"`` every sample.
+            were attacked, ``"all"`` every sample, ``"reached"`` those that are misclassified or
+            have an adversarial at some distance.
         values: function of the records of these samples that returns a value of each.
         timed: True for times, which no claim and no published number is compared with.
     """
@@ -41,6 +42,19 @@ def _right(records: pd.DataFrame) -> pd.Series:
     return records["label"] == records["clean_prediction"]
 
 
+def _queries_or_inf(records: pd.DataFrame) -> pd.Series:
+    return records["queries_to_success"].where(records["success"], np.inf)
+
+
+def _nearest(records: pd.DataFrame) -> pd.Series:
+    """Return the distance of the nearest adversarial, 0 for misclassified samples.
+
+    It is NaN of attacks that do not search it.
+    """
+    nearest = records["nearest_distance"]
+    return nearest.mask(nearest.notna() & ~_right(records), 0.0)
+
+
 MEASURES = {
     "success": Measure("share", "attacked", _column("success")),
     "authors": Measure("share", "all", lambda records: records["authors"].eq(True)),
@@ -51,10 +65,13 @@ MEASURES = {
     "queries": Measure("mean", "success", _column("queries_to_success")),
     "queries_all": Measure("mean", "attacked", _column("queries")),
     "median_queries": Measure("median", "success", _column("queries_to_success")),
+    "first_queries": Measure("first", "attacked", _queries_or_inf),
+    "adbd": Measure("mean", "reached", _nearest),
     "l0": Measure("mean", "success", _column("l0")),
     "l1": Measure("mean", "success", _column("l1")),
     "l2": Measure("mean", "success", _column("l2")),
     "linf": Measure("mean", "success", _column("linf")),
+    "linf_255": Measure("mean", "success", lambda records: 255 * records["linf"]),
     "seconds": Measure("mean", "attacked", _column("seconds"), timed=True),
 }
 
@@ -80,7 +97,9 @@ def cell_of(column: Column, records: pd.DataFrame) -> Cell:
     if column.within:
         early = kept["queries_to_success"] <= column.within
         kept = kept.assign(success=kept["success"] & early)
-    if measure.rows != "all":
+    if measure.rows == "reached":
+        kept = kept[np.isfinite(_nearest(kept))]
+    elif measure.rows != "all":
         kept = kept[kept["attacked"] & ~kept["already_adversarial"]]
     if measure.rows == "success":
         kept = kept[kept["success"]]

@@ -24,8 +24,9 @@ says, and each published number lies within the tolerance of its column or withi
 It *differs* otherwise. Rows of *other setting* are not compared, and rows of *ours* are not in the
 paper. A **claim** *holds* if the 95 % interval of the difference lies on the claimed side, and
 *does not hold* if it lies on the other one. Otherwise it is *undecided*. Shares on the same samples
-have a paired interval, means and medians a bootstrap over the samples that both rows have. A
-**table** is *reproduced* if its rows are. Else its claims decide.
+have a paired interval, means and medians a bootstrap over the samples that both rows have, and
+trainings the t-interval over the seeds. A **table** is *reproduced* if its rows are. Else its
+claims decide.
 
 In a table the paper's number comes first. **Ours** is bold, and its 95 % interval stands in
 brackets. Claims name rows and columns by their keys in `benchmarks/papers/ID.toml`. Behind a
@@ -101,8 +102,8 @@ def listing(tables: Sequence[Table], results: Mapping[str, Result]) -> list[dict
 
 
 def _number_of_images(result: Result | None) -> str:
-    counts = [] if result is None else sorted({str(one) for one in result["n"].values()})
-    return ", ".join(counts)
+    counts = [] if result is None else [one or "all" for one in result["n"].values()]
+    return ", ".join(sorted(set(map(str, counts))))
 
 
 def _minutes(result: Result | None) -> str:
@@ -182,7 +183,8 @@ def excerpt(name: str, prefix: str) -> str:
     if name not in results:
         raise ValueError(f"the table {name} has no result yet: {RERUN.format(name)}")
     link = f"[{table.title}]({prefix}papers.md#{anchor(table.title)})"
-    return f"{rows_table(table, results[name])}\n{link}: {tag_of(table, results)}.\n"
+    legend = "The paper's number comes first, **ours** is bold, with its 95 % interval."
+    return f"{rows_table(table, results[name])}\n{legend} {link}: {tag_of(table, results)}.\n"
 
 
 def rows_table(table: Table, result: Result) -> str:

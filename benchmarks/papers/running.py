@@ -14,8 +14,7 @@ from art_ext.benchmarks.papers.measures import MEASURES, cell_of
 from art_ext.benchmarks.papers.results import Measured, result_of
 from art_ext.benchmarks.papers.scales import function_of
 from art_ext.benchmarks.papers.schema import Check, Column, Run, Scale, Setting, Table
-from art_ext.benchmarks.papers.trainings import trained
-from art_ext.configuration.files import toml_value
+from art_ext.benchmarks.papers.trainings import panel_of, trained
 from art_ext.models.factory import digest_of_file
 from art_ext.storage.files import write_atomically
 
@@ -73,9 +72,13 @@ def run_table(table: Table, scale: str, out: Path) -> dict[str, Any]:
 
 def _checked(check: Check) -> dict[tuple[str, str], Cell]:
     """Return the cells that a check measures."""
+    try:
+        measured = function_of(check)()
+    except ModuleNotFoundError as error:
+        raise NotRunError(f"needs {error.name}") from error
     return {
         (row, column): value if isinstance(value, Cell) else exact(value)
-        for row, numbers in function_of(check)().items()
+        for row, numbers in measured.items()
         for column, value in numbers.items()
     }
 
@@ -95,23 +98,25 @@ def _run(
     found = {}
     for row, setting in rows.items():
         own = records[records["attack"] == _label(row)]
-        if transfers:
-            own = own[own["source"] == (setting.source or next(iter(records["source"])))]
+        source = setting.source or (next(iter(records["source"])) if transfers else "")
         measured = {name: one for name, one in table.columns.items() if one.measure in MEASURES}
         for name, column in measured.items():
-            counted = _on_target(own, column) if transfers else own
+            counted = _on_target(own, column, source) if transfers else own
             if len(counted):  # else the run has no such target
                 found[row, name] = cell_of(column, counted)
     return found
 
 
-def _on_target(records: pd.DataFrame, column: Column) -> pd.DataFrame:
+def _on_target(records: pd.DataFrame, column: Column, source: str) -> pd.DataFrame:
     """Return the records of transfers to the target of a column as those of an evaluation.
+
+    The examples are those of the source of the column, or else of the given one.
 
     A success is one of the strict metric: among the samples that both models classify right.
     Without a target it is white-box, among those that the source does.
     """
     records = records[records["at"] == column.at]
+    records = records[records["source"] == (column.source or source)]
     if column.target:
         own = records[records["target"] == column.target]
         attacked, success = own["strict"].notna(), own["strict"].eq(True)
@@ -170,13 +175,12 @@ def _label(row: str) -> str:
 
 def _panel(rows: Mapping[str, Setting]) -> str:
     """Return the TOML text of the panel of some rows."""
-    import tomli_w
-
-    members = [
-        {"name": _label(name), "attack": one.attack, "arguments": toml_value(one.arguments)}
-        for name, one in rows.items()
-    ]
-    return tomli_w.dumps({"mode": "independent", "attack": members})
+    return panel_of(
+        [
+            {"name": _label(name), "attack": one.attack, "arguments": one.arguments}
+            for name, one in rows.items()
+        ]
+    )
 
 
 def _in_data(name: str) -> Path:

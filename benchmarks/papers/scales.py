@@ -90,11 +90,13 @@ def _run(part: Part) -> Run:
         raise part.error("seeds", f"seeds must be a list of integers, got {seeds!r}")
     inner = Part(part.file, (*part.keys, "evaluate"), part.get("evaluate", dict, {}))
     options = {name: one for name, one in values.items() if name not in ("seeds", "evaluate")}
+    evaluate = {name: one for name, one in inner.values.items() if name != "attack"}
     return Run(
         "train",
         _options("train", part, options),
         tuple(seeds),
-        _options("evaluate", inner, inner.values),
+        _options("evaluate", inner, evaluate),
+        tuple(inner.get("attack", list, [])),
     )
 
 

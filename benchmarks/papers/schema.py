@@ -24,6 +24,7 @@ class Column:
         tolerance: largest difference from a published number.
         relative: True if the tolerance is a share of the published number.
         target: model on which transfers are counted. Empty: white-box, on the source.
+        source: model on which the examples of a transfer are made. Empty: that of the row.
         value: of a training that fills it, as sweeps name values. Empty: a measure does.
         within: number of queries after which a success does not count. 0: no limit.
         at: iteration of transfers after which a success is counted. 0: the last one.
@@ -36,6 +37,7 @@ class Column:
     tolerance: float
     relative: bool
     target: str
+    source: str
     value: str
     within: int
     at: int
@@ -87,19 +89,21 @@ class Setting:
 
 @dataclass(frozen=True)
 class Run:
-    """What the rows of a table share.
+    """Settings that rows of a table share.
 
     Attributes:
         kind: the command: ``"evaluate"``, ``"transfer"`` or ``"train"``.
         options: of the command.
         seeds: of trainings.
         evaluate: options of ``art-ext evaluate`` on trained weights. Empty: trainings alone.
+        attacks: members of the panel that attacks them, as a panel's file has them.
     """
 
     kind: str
     options: Mapping[str, Any]
     seeds: tuple[int, ...] = ()
     evaluate: Mapping[str, Any] = field(default_factory=dict)
+    attacks: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def count(self) -> int | None:

@@ -13,6 +13,7 @@
     unit = "gradients"
     tolerance = "10 %"                  # of the published number, or a number in its unit
     target = "r20"                      # of transfers. Default: white-box
+    source = "all but r20"              # of transfers. Default: that of the row
     at = 5                              # of transfers: success after this iteration
     within = 500                        # success within this number of queries
     value = "pgd20"                     # of trainings, instead of a measure, as sweeps name values
@@ -36,6 +37,10 @@
     recipe = "pgd"
     seeds = [0, 1, 2]
     evaluate = {panel = "standard"}     # options of art-ext evaluate on the trained weights
+    [[small.runs.digits.evaluate.attack]]   # instead of panel: its members, as in a panel's file
+    name = "margin"
+    attack = "pgd"
+    arguments = {loss = "margin"}
     [small.rows.fast]
     run = "digits"
     options = {recipe = "fast"}         # of trainings, over those of the run
@@ -169,7 +174,9 @@ def _check(table: Table, top: Part) -> None:
 
 
 def _column(part: Part) -> Column:
-    part.check(("title", "unit", "measure", "tolerance", "target", "value", "within", "at"))
+    part.check(
+        (*("title", "unit", "measure", "tolerance", "target", "source"), *("value", "within", "at"))
+    )
     name = part.keys[-1]
     value = part.get("value", str, "")
     measure = part.get("measure", str, "exact" if value else name)
@@ -193,6 +200,7 @@ def _column(part: Part) -> Column:
         tolerance,
         relative,
         part.get("target", str, ""),
+        part.get("source", str, ""),
         value,
         part.get("within", int, 0),
         part.get("at", int, 0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from art_ext.benchmarks.papers.cells import Cell
 from art_ext.benchmarks.papers.schema import Run, Setting, Table
+from art_ext.configuration.files import toml_value
+from art_ext.storage.files import write_atomically
 from art_ext.sweeps.values import Value, is_share, values_of
 
 
@@ -49,12 +51,19 @@ def _values(folder: Path, options: Mapping[str, Any], run: Run, table: Table) ->
     names = [one.value for one in table.columns.values() if one.value]
     run_training(resolve(options), folder / "run", resume=True)
     found = values_of("train", folder / "run", names)
-    if run.evaluate:
-        found |= values_of("evaluate", _evaluated(folder, run.evaluate), names)
+    if run.evaluate or run.attacks:
+        found |= values_of("evaluate", _evaluated(folder, run), names)
     return found
 
 
-def _evaluated(folder: Path, options: Mapping[str, Any]) -> Path:
+def panel_of(members: Sequence[Mapping[str, Any]]) -> str:
+    """Return the TOML text of a panel, whose members all get all samples."""
+    import tomli_w
+
+    return tomli_w.dumps({"mode": "independent", "attack": [toml_value(one) for one in members]})
+
+
+def _evaluated(folder: Path, run: Run) -> Path:
     """Evaluate trained weights, or go on with it, and return the folder."""
     from art_ext.cli.evaluate import run_evaluation
     from art_ext.cli.sources import training_defaults
@@ -62,7 +71,11 @@ def _evaluated(folder: Path, options: Mapping[str, Any]) -> Path:
     from art_ext.evaluation import Watcher
 
     out = folder / "evaluation"
-    given = {**options, "model": str(folder / "run")}
+    given = {**run.evaluate, "model": str(folder / "run")}
+    if run.attacks:
+        panel = folder / "panel.toml"
+        write_atomically(panel, panel_of(run.attacks).encode())
+        given["panel"] = str(panel)
     config = resolve_evaluation(given, defaults=training_defaults, out=str(out))
     run_evaluation(config, Watcher())
     return out

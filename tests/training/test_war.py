@@ -430,7 +430,6 @@ def test_zeta_needs_a_lambda_that_stays(network, data):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_log_rule_comes_back_to_the_lambda_at_which_zeta_was_measured(seed):
-    """The same network, data and schedule as ``benchmarks.width`` at width 1."""
     if not os.environ.get("ART_EXT_DATA"):
         pytest.skip("ART_EXT_DATA names no folder with MNIST")
     images, test = load_data("mnist", split="train").first(6000), load_data("mnist").first(1000)

@@ -17,10 +17,7 @@ from art_ext.training import make_recipe, train
 
 
 def spread(
-    eps: float,
-    seeds: int,
-    recipes: Mapping[str, Mapping[str, Any]],
-    training: Mapping[str, Any],
+    eps: float, seeds: int, recipes: Mapping[str, Mapping[str, Any]], training: Mapping[str, Any]
 ) -> dict[str, dict[str, Cell]]:
     """Return robust accuracy over seeds on digits, and its distance from the median (Figure 6.4).
 

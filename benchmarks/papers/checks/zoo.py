@@ -103,7 +103,8 @@ def importance(
         common: arguments of the attack.
     """
     model, x, y = widened(name, n, scale)
-    small, large = (ScaledImage(tuple(x.shape[1:]), side, x.device) for side in sides)
+    _, channels, height, width = x.shape
+    small, large = (ScaledImage((channels, height, width), side, x.device) for side in sides)
     result = zoo(model, x, y, targets="average", resize=sides[0], seed=0, **common)
     change = functional.adaptive_avg_pool2d(result.x_adv - x, sides[0]).flatten(1)
     shares = large.image(small.importance(change, large))
