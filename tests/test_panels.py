@@ -163,7 +163,7 @@ class TestCascade:
     ) -> None:
         notes: list[str] = []
         watcher = Watcher()
-        watcher.note = notes.append  # type: ignore[method-assign]
+        watcher.note = notes.append  # type: ignore[method-assign, assignment]
         options: dict[str, Any] = {"eps": EPS, "panel": "standard", "targeted": "next"}
         outcome = evaluate(linear_net, data, tmp_path / "run", watcher=watcher, **options)
         names = ["auto_pgd_probability", "auto_pgd_targeted", "auto_pgd_searched"]
