@@ -247,3 +247,11 @@ def print_versions() -> None:
         f"torch {torch.__version__}, Python {platform.python_version()}, one thread,"
         f" {os.cpu_count()} cores\n"
     )
+
+
+def processor() -> str:
+    """Return the name of the processor, or its architecture where the system tells none."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(named), platform.machine())

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_ext.benchmarks.common import stored_network
+from art_ext.benchmarks.common import processor, stored_network
 from art_ext.core.attacks import registry
 from art_ext.core.attacks.engine.planning import PlannedRows, planning
 from art_ext.core.wording import duration
@@ -197,11 +196,7 @@ def write(content: Mapping[str, Any]) -> None:
 
 def machine() -> str:
     """Return processor and versions."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    processor = named[0] if named else platform.machine()
-    return f"{processor}, one thread, torch {torch.__version__.partition('+')[0]}"
+    return f"{processor()}, one thread, torch {torch.__version__.partition('+')[0]}"
 
 
 def main() -> None:

@@ -253,6 +253,18 @@ class TestEstimate:
         evaluate(Constant(), data(), tmp_path / "run", watcher=told, **options)
         assert told.estimates == []
 
+    def test_rows_of_draws_are_told(self, tmp_path: Path) -> None:
+        told = Told()
+        options: dict[str, Any] = {"watcher": told, "dry_run": True, "eps": 0.1}
+        evaluate(Constant(), data(), tmp_path, attacks=["fgsm"], draws=4, **options)
+        assert (
+            told.estimates[-1]
+            .lines()[-1]
+            .startswith(
+                "model answers at random: each row is 4 rows of it, and each candidate is verified by"
+            )
+        )
+
     def test_a_dry_run_of_transfers_tells_rows_and_what_is_left(self, tmp_path: Path) -> None:
         told = Told()
         nets = {name: Constant() for name in "ab"}

@@ -272,8 +272,15 @@ class TestErrors:
 
     def test_kinds_of_outputs_must_agree(self) -> None:
         x, y = samples()
-        with pytest.raises(ValueError, match="needs outputs='logits', got 'probabilities'"):
+        with pytest.raises(ValueError, match="must have the same outputs, got Expectation"):
             attacks.pgd(Expectation(Noisy()), x, y, eps=0.1, outputs="probabilities")
+
+    @pytest.mark.parametrize("attack", [attacks.rays, attacks.pgd])
+    def test_class_indices_need_outputs_of_both(self, attack: Any) -> None:
+        x, y = samples()
+        expectation = Expectation(lambda rows: torch.zeros(len(rows), dtype=torch.int64))
+        with pytest.raises(ValueError, match="class indices: give outputs='labels' to the Expect"):
+            attack(expectation, x, y, eps=0.1)
 
     def test_labels_have_no_gradient(self) -> None:
         x, y = samples()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from art_ext.core import attacks as core_attacks
 from art_ext.data import Dataset
-from art_ext.evaluation import PANELS, Member, Panel, evaluate, find_panel, read_run
+from art_ext.evaluation import PANELS, Member, Panel, Watcher, evaluate, find_panel, read_run
 from art_ext.evaluation.analysis.together import describe
 from art_ext.evaluation.analysis.verdict import lines, table
 from art_ext.evaluation.panel import panels
@@ -157,6 +157,24 @@ class TestCascade:
         assert given_to(records, "pgd", 0.2) == set(aimable["index"]) - broken_at(
             records, "fgsm", 0.2
         )
+
+    def test_a_targeted_run_leaves_out_what_cannot_be_targeted(
+        self, tmp_path: Path, linear_net: nn.Module, data: Dataset
+    ) -> None:
+        notes: list[str] = []
+        watcher = Watcher()
+        watcher.note = notes.append  # type: ignore[method-assign, assignment]
+        options: dict[str, Any] = {"eps": EPS, "panel": "standard", "targeted": "next"}
+        outcome = evaluate(linear_net, data, tmp_path / "run", watcher=watcher, **options)
+        names = ["auto_pgd_probability", "auto_pgd_targeted", "auto_pgd_searched"]
+        assert list(dict.fromkeys(outcome.records["attack"])) == names
+        assert any("standard goes on without rays: it cannot be targeted" in one for one in notes)
+        own = next(
+            one for one in find_panel("standard").attacks(targeted=True) if one.name == names[1]
+        )
+        assert own.arguments == {"loss": "margin", "num_steps": 100}
+        with pytest.raises(ValueError, match="panel lone has no attack that can be targeted"):
+            Panel("lone", "cascade", (Member("rays"),)).attacks(targeted=True)
 
 
 class TestFiles:

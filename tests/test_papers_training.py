@@ -32,7 +32,7 @@ def test_widths_of_the_networks():
 
 def test_spread_of_trainings():
     training = {"epochs": 1, "optimizer": "adam", "learning_rate": 4e-3, "weight_decay": 0.0}
-    found = backward.spread(0.1, 3, {"fast": {"name": "fast"}}, training)["fast"]
+    found = backward.spread(0.1, [0, 1, 2], {"fast": {"name": "fast"}}, training)["fast"]
     accuracies = found["robust"].values
     assert found["robust"].kind == found["distance"].kind == "seeds"
     assert found["lowest"].values == accuracies.min()

@@ -18,7 +18,7 @@ from art_ext.core.attacks.engine.rivals import Rivals
 from art_ext.core.detection import FeatureSqueezing
 from art_ext.core.ensemble import Ensemble
 from art_ext.data import load_data
-from art_ext.evaluation.panel.forms import _with_given_targets
+from art_ext.evaluation.panel.targets import with_given_targets
 from art_ext.models import digits_cnn
 from tests.toys import Recorder, inputs, waves
 
@@ -257,7 +257,8 @@ class TestElsewhere:
     @pytest.mark.parametrize(("loss", "kept"), [("dlr", "dlr"), ("score", "margin")])
     def test_where_the_run_gives_the_targets_nothing_is_ranked(self, loss, kept):
         given = {"num_targets": 9, "target_ranking": "malt", "malt_candidates": 5, "loss": loss}
-        assert _with_given_targets(given) == {"loss": kept}
+        given["survey_steps"] = 3
+        assert with_given_targets(given) == {"loss": kept}
 
 
 class TestBadInput:
@@ -267,6 +268,7 @@ class TestBadInput:
             ({"target_ranking": "mal"}, r"target_ranking must be one of .*did you mean 'malt'"),
             ({"malt_candidates": 0}, "malt_candidates must be an integer >= 1, got 0"),
             ({"num_targets": 0, "target_ranking": "malt"}, "'malt' needs num_targets"),
+            ({"num_targets": 0, "malt_candidates": 7}, "malt_candidates=7 needs num_targets"),
         ],
     )
     def test_arguments_that_make_no_sense(self, options, message):

@@ -302,3 +302,9 @@ def test_reports_the_point_of_highest_loss(
 def test_share_out_of_range(p_init: float) -> None:
     with pytest.raises(ValueError, match="p_init must"):
         square(Recorder(4), torch.rand(1, 4), eps=0.1, p_init=p_init)
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 4), (0, 4, 4), (0,)])
+def test_an_empty_axis_is_an_error(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="square needs inputs without an empty axis, got shape"):
+        square(Recorder(4), torch.zeros(2, *shape), torch.zeros(2, dtype=torch.int64), eps=0.1)

@@ -346,12 +346,13 @@ def test_a_report_of_transfers_tells_what_it_lacks(ensemble: Path, tmp_path: Pat
     begun = TransferFolder(tmp_path / "begun")
     begun.begin({"craftings": []})
     single = "is a run of art-ext transfer, whose report takes that folder alone"
-    for message, arguments in {
+    cases: dict[str, list[Any]] = {
         f"{lacking} holds no page.json: run the same command again": [lacking],
         "that is not complete: run the same command again": [begun.path],
         single: [ensemble, lacking, "--out", tmp_path / "x"],
         "--baseline is for runs of art-ext evaluate": [ensemble, "--baseline", "pgd"],
-    }.items():
+    }
+    for message, arguments in cases.items():
         done = CliRunner().invoke(app, ["report", *map(str, arguments)])
         assert (done.exit_code, done.output.count("\n")) == (2, 1), done.output
         assert message in done.output

@@ -128,7 +128,9 @@ class Expectation(nn.Module):
         drawn = []
         with self._streams(rows.device):
             for _ in range(self.draws):
-                drawn.append(self._reader(self.call(rows), len(rows)))
+                answers = self.call(rows)
+                self._check_scores(answers)
+                drawn.append(self._reader(answers, len(rows)))
                 self.model_rows += len(rows)
         self._reader.output_dtype = self.call.output_dtype
         if len(drawn) == 1:
@@ -138,6 +140,15 @@ class Expectation(nn.Module):
             if all(torch.equal(drawn[0], other) for other in drawn[1:]):
                 logger.warning(SAME_ANSWERS, self.draws)
         return self._mean(torch.stack(drawn))
+
+    def _check_scores(self, answers: object) -> None:
+        """Raise ValueError for class indices of a model that should return scores."""
+        scores = not isinstance(answers, Tensor) or answers.is_floating_point()
+        if self.outputs != "labels" and not scores:
+            raise ValueError(
+                f"an Expectation with outputs={self.outputs!r} needs scores, but the model returns"
+                " class indices: give outputs='labels' to the Expectation and to the attack"
+            )
 
     def _mean(self, drawn: Tensor) -> Tensor:
         """Return the average of answers (draws, R, K), or the mode of labels (draws, R)."""
@@ -200,8 +211,8 @@ class Confirmation(Columns):
     def __init__(self, expectation: Expectation, outputs: str) -> None:
         if expectation.outputs != outputs:
             raise ValueError(
-                f"an Expectation of a model that returns {expectation.outputs} needs outputs="
-                f"{expectation.outputs!r}, got {outputs!r}"
+                "an Expectation and its attack must have the same outputs, got"
+                f" Expectation(outputs={expectation.outputs!r}) and outputs={outputs!r}"
             )
         super().__init__(outputs)
         self.expectation = expectation

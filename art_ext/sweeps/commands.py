@@ -151,7 +151,14 @@ def _check_evaluation(config: EvaluationConfig) -> None:
 
     check_positive("eps", config.eps[0])
     panel = None if config.panel is None else resolve_panel(config.panel)
-    members_of(config.attacks, panel, config.mode, config.attack_args, config.norm)
+    members_of(
+        config.attacks,
+        panel,
+        config.mode,
+        config.attack_args,
+        config.norm,
+        config.targeted is not None,
+    )
 
 
 def _evaluation_finished(folder: Path, config: Any) -> bool:

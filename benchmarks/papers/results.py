@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -101,14 +100,12 @@ def machine() -> dict[str, str | int]:
     """Return the GPU or processor, and the threads of PyTorch."""
     import torch
 
+    from art_ext.benchmarks.common import processor
+
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
     else:
-        lines = []
-        if os.path.exists("/proc/cpuinfo"):
-            lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        name = next(iter(named), platform.machine())
+        name = processor()
     return {"processor": name, "threads": torch.get_num_threads()}
 
 

@@ -15,7 +15,7 @@ from art_ext.core.attacks.engine.method import Answers, Method
 from art_ext.core.attacks.engine.options import FixedRadiusOptions
 from art_ext.core.attacks.engine.planning import PlannedRows
 from art_ext.core.attacks.engine.problem import Problem
-from art_ext.core.attacks.engine.rivals import Rivals
+from art_ext.core.attacks.engine.rivals import MALT_CANDIDATES, Rivals
 from art_ext.core.attacks.engine.square_search import METHODS, Layout
 from art_ext.core.attacks.engine.stages import Searched, Surveyed
 from art_ext.core.attacks.engine.state import State
@@ -321,7 +321,7 @@ def auto_pgd(
     loss: str | Loss | None = None,
     num_targets: int = 0,
     target_ranking: str | None = None,
-    malt_candidates: int = 100,
+    malt_candidates: int = MALT_CANDIDATES,
     max_queries: int | None = None,
     stop_on_success: bool = True,
     num_restarts: int = 1,
@@ -427,10 +427,8 @@ def auto_pgd(
         _check_targets(num_targets, options)
         own = "margin" if loss is None else loss
         rivals = Rivals(num_targets, own, target_ranking, malt_candidates)
-    elif target_ranking is not None:
-        raise ValueError(
-            f"target_ranking={target_ranking!r} needs num_targets, the number of classes to attack"
-        )
+    else:
+        _check_no_ranking(target_ranking, malt_candidates)
     driver = FixedRadius(
         model,
         x,
@@ -485,6 +483,16 @@ def _check_stages(
         )
     if search_queries:
         check_choice("the norm of a search (search_queries)", norm, tuple(METHODS))
+
+
+def _check_no_ranking(target_ranking: str | None, malt_candidates: int) -> None:
+    """Raise ValueError for arguments of a ranking of classes without ``num_targets``."""
+    for name, value, default in (
+        ("target_ranking", target_ranking, None),
+        ("malt_candidates", malt_candidates, MALT_CANDIDATES),
+    ):
+        if value != default:
+            raise ValueError(f"{name}={value!r} needs num_targets, the number of classes to attack")
 
 
 def _check_targets(num_targets: int, options: dict[str, Any]) -> None:

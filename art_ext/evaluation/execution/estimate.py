@@ -10,6 +10,7 @@ import torch
 
 from art_ext.core.attacks.engine.planning import PlannedRows, planning
 from art_ext.core.checks import listed
+from art_ext.core.expectation import Expectation, expectation_in
 from art_ext.core.oracle import Model
 from art_ext.core.wording import counted, duration
 from art_ext.data import Samples
@@ -58,6 +59,7 @@ class Estimate:
         reasons: by model, the reason why its rows were not timed.
         ended: by the place of a run, the number of samples on which it has ended before.
         units: units that have ended before, and all of this process.
+        draws: by model, the average over draws that answers for it.
     """
 
     runs: tuple[PlannedRun, ...]
@@ -67,6 +69,7 @@ class Estimate:
     reasons: Mapping[str, str]
     ended: Mapping[int, int] = field(default_factory=dict)
     units: tuple[int, int] = (0, 0)
+    draws: Mapping[str, Expectation] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """Return a line for each attack, and one for all of them.
@@ -79,7 +82,12 @@ class Estimate:
         attacks = list(dict.fromkeys(run.attack for run in self.runs))
         found = [self._line(attack) for attack in attacks]
         reasons = [f"{model} is not timed: {reason}" for model, reason in self.reasons.items()]
-        return [*found, self._total(), *reasons]
+        drawn = [
+            f"{model} answers at random: each row is {one.draws} rows of it, and each candidate is"
+            f" verified by up to {one.verification_draws} further ones, which the time is without"
+            for model, one in self.draws.items()
+        ]
+        return [*found, self._total(), *reasons, *drawn]
 
     @property
     def seconds(self) -> float:
@@ -183,7 +191,8 @@ def estimate_run(
         _planned(job, name, attack, radii, times.get(name))
         for name, attack, radii in job.attack_runs
     )
-    return Estimate(runs, samples, workers, times, reasons, places, units)
+    draws = {name: one for name in job.models if (one := expectation_in(job.models[name]))}
+    return Estimate(runs, samples, workers, times, reasons, places, units, draws)
 
 
 def _timed(job: Job, model: Model, chunks: Sequence[tuple[int, int]]) -> RowTime | str:

@@ -284,7 +284,9 @@ def evaluate(
         check_repeatable(data)
     check_shapes(given, data.shape, sized=getattr(data, "transform", None) is not None)
     panel = None if panel is None else resolve_panel(panel)
-    panel_attacks, mode = members_of(attacks, panel, mode, attack_args or {}, norm)
+    panel_attacks, mode = members_of(
+        attacks, panel, mode, attack_args or {}, norm, targeted is not None
+    )
     file = None if panel is None else panel.file
     ensembles = ensembles_of(named) if members else {}
     source = source_of(generator, device)
@@ -396,7 +398,8 @@ def evaluate(
         run["identity"] |= {**fitting.identity, **digests(planned)}
     if left_out := declared.left_out(adaptive):
         run["left_out"] = left_out
-    own = [*own_budgets(panel, attack_args, max_queries), *skipped(panel, settings.norm)]
+    own = own_budgets(panel, attack_args, max_queries)
+    own += skipped(panel, settings.norm, targeted is not None)
     for note in (*own, *_repeated(eps), *unused_speed(panel_attacks, settings)):
         (watcher or Watcher()).note(note)
     folder = RunFolder(out, run)
@@ -510,6 +513,7 @@ def members_of(
     mode: str | None,
     arguments: Mapping[str, Mapping[str, Any]],
     norm: str,
+    targeted: bool,
 ) -> tuple[list[Attack], str]:
     """Return the attacks of a run and its mode.
 
@@ -523,7 +527,7 @@ def members_of(
             raise ValueError(
                 "attacks and panel exclude each other: a TOML file can declare any panel"
             )
-        return panel.attacks(arguments, norm_name(norm)), mode or panel.mode
+        return panel.attacks(arguments, norm_name(norm), targeted), mode or panel.mode
     attacks = ("rays",) if attacks is None else attacks
     named = assign_arguments(
         arguments, {name_of(attack): attack for attack in attacks if isinstance(attack, str)}

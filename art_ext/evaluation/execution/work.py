@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import pickle
 import socket
-import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,16 +16,13 @@ from torch import Tensor
 
 from art_ext.core import geometry
 from art_ext.core.calls import scope
-from art_ext.core.interruption import AttackInterrupted, ModelStopped
 from art_ext.core.oracle import Model
 from art_ext.core.streams import fingerprint
 from art_ext.data import Samples
 from art_ext.data.reading import Reader
-from art_ext.errors import UserCodeError, describe
 from art_ext.evaluation.execution.chunks import Chunk, clean_pass, images_of
 from art_ext.evaluation.execution.detection import Detection, Fitting, with_detectors
 from art_ext.evaluation.execution.job import (
-    FINAL_ERRORS,
     Blueprint,
     Ended,
     Job,
@@ -43,6 +39,7 @@ from art_ext.evaluation.execution.units import (
     run_unit,
     samples_to_attack,
 )
+from art_ext.evaluation.execution.worker import end_each
 from art_ext.evaluation.panel.attack import Settings
 from art_ext.models.factory import digest_of_file
 from art_ext.models.remote import Usage
@@ -300,24 +297,9 @@ class ChunkTask:
 
         A model that gives no further answers ends the task.
         """
-        ended = partial(Ended, host=socket.gethostname(), process=os.getpid())
-        torch.set_num_threads(self.threads)
-        ends = []
-        for number in numbers:
-            try:
-                robust = self._work().do(number)
-            except (ModelStopped, AttackInterrupted) as stop:
-                text = str(stop)
-                ends.append(ended(number, robust={}, error=text, stopped=True, usage=self._usage))
-                break
-            except Exception as error:
-                final = isinstance(_cause(error), FINAL_ERRORS)
-                text = describe(error)
-                trace = "".join(traceback.format_exception(error))
-                ends.append(ended(number, robust={}, error=text, final=final, trace=trace))
-            else:
-                ends.append(ended(number, robust=robust, usage=self._usage))
-        return ends
+        return end_each(
+            numbers, self.threads, lambda number: self._work().do(number), lambda: self._usage
+        )
 
     @property
     def _usage(self) -> Usage:
@@ -346,11 +328,6 @@ class ChunkTask:
 
 
 _built: dict[str, Work] = {}  # of this worker: the work of the newest run, by its key
-
-
-def _cause(error: Exception) -> BaseException:
-    """Return the original exception of an error of the user's code."""
-    return error.__cause__ or error if isinstance(error, UserCodeError) else error
 
 
 def _check_built(job: Job, identity: Mapping[str, Any]) -> None:

@@ -8,17 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from art_ext.core.attacks.engine.options import check_penalty
-from art_ext.core.losses import LOSSES
 from art_ext.core.oracle import Model
 from art_ext.evaluation.panel.attack import Attack, Settings
 from art_ext.evaluation.panel.members import CoreRun, find_attack
+from art_ext.evaluation.panel.targets import with_given_targets
 
 AWARE = "_aware"  # ends the name of the form of an attack that knows the detector
 OF_HEAD = "head_"  # begins the name of an attack that a head declares
 # arguments of attacks that only this form takes
 ONLY_AWARE = frozenset({"detector_weight", "detector_loss"})
-CHOOSE_TARGETS = "num_targets"  # an argument of untargeted attacks only
-RANK_TARGETS = ("target_ranking", "malt_candidates")  # arguments of the same attacks
 
 
 def in_forms(panel: Sequence[Attack], adaptive: bool) -> list[Attack]:
@@ -111,7 +109,7 @@ def declared_by_heads(models: Mapping[str, Model], settings: Settings) -> Declar
     attacks: dict[str, Attack] = {}
     unfit: dict[str, tuple[str, ...]] = {}
     for model, name, declared in _declarations(models):
-        arguments = declared if settings.targeted is None else _with_given_targets(declared)
+        arguments = declared if settings.targeted is None else with_given_targets(declared)
         attack = find_attack(name, arguments)
         reason = _unfit(attack, settings)
         if reason:
@@ -146,20 +144,6 @@ def _declarations(models: Mapping[str, Model]) -> Iterator[tuple[str, str, dict[
     for name, model in models.items():
         for attack, arguments in adaptive_attacks(model):
             yield name, attack, dict(arguments)
-
-
-def _with_given_targets(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of an attack for targets that the run gives.
-
-    An attack that would choose its targets ascends its loss of the given one. That is the margin,
-    unless it has a name. The target's score alone is a loss of chosen targets only.
-    """
-    if not arguments.get(CHOOSE_TARGETS):
-        return dict(arguments)
-    dropped = {CHOOSE_TARGETS, *RANK_TARGETS}
-    others = {name: value for name, value in arguments.items() if name not in dropped}
-    loss = others.get("loss")
-    return {**others, "loss": loss if loss in LOSSES else "margin"}
 
 
 def _unfit(attack: Attack, settings: Settings) -> str:

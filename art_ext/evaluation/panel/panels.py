@@ -31,6 +31,7 @@ from art_ext.core.geometry import NORMS
 from art_ext.evaluation.analysis.blocks import WORST_CASE
 from art_ext.evaluation.panel.attack import Attack
 from art_ext.evaluation.panel.members import find_attack
+from art_ext.evaluation.panel.targets import with_given_targets
 from art_ext.evaluation.panel.user_attacks import name_of
 
 MODES = ("cascade", "independent")
@@ -134,17 +135,23 @@ class Panel:
         return "attack", labels.index(label.casefold())
 
     def attacks(
-        self, arguments: Mapping[str, Mapping[str, Any]] | None = None, norm: str | None = None
+        self,
+        arguments: Mapping[str, Mapping[str, Any]] | None = None,
+        norm: str | None = None,
+        targeted: bool = False,
     ) -> list[Attack]:
         """Return the members for the evaluation.
 
         Args:
             arguments: by a member's name, arguments besides or instead of its own.
             norm: only the members that run in this norm. None takes all.
+            targeted: True for a run that gives the classes to reach. Members that would choose
+                some ascend the margin of the given one. Members that cannot be targeted are left
+                out.
 
         Raises:
             ValueError: for a name without a member, an unknown attack, arguments that it does not
-                take, or a norm in which no member runs.
+                take, a norm in which no member runs, or targets that no member takes.
             ImportError: if the toolkit of an external attack is missing.
         """
         members = [
@@ -160,10 +167,13 @@ class Panel:
         found = []
         for member in members:
             given = more[member.label]
+            own = with_given_targets(member.arguments) if targeted else member.arguments
             with placed(self.file, self.keys(member.label), given):
-                found.append(
-                    find_attack(member.attack, {**member.arguments, **given}, member.name or None)
-                )
+                made = find_attack(member.attack, {**own, **given}, member.name or None)
+            if not (targeted and made.no_targets):
+                found.append(made)
+        if not found:
+            raise ValueError(f"panel {self.name} has no attack that can be targeted")
         return found
 
 
@@ -470,21 +480,36 @@ def own_budgets(
     ]
 
 
-def skipped(panel: str | os.PathLike[str] | Panel | None, norm: str) -> list[str]:
-    """Return a line on each attack of a panel that is skipped, because its toolkit is missing.
+def skipped(
+    panel: str | os.PathLike[str] | Panel | None, norm: str, targeted: bool = False
+) -> list[str]:
+    """Return a line on each attack of a panel that is skipped, because its toolkit is missing, or
+    because it cannot be targeted.
 
     Args:
         panel: as of ``evaluate``.
         norm: of the run. Members that do not run in it have no line.
+        targeted: True for a run that gives the classes to reach.
     """
     if panel is None:
         return []
     found = resolve_panel(panel)
-    return [
-        f"panel {found.name} goes on without {member.label}: {member.missing}"
+    reasons = {
+        member.label: member.missing or (_untargeted(member) if targeted else "")
         for member in found.members
-        if norm in member.norms and member.missing
+        if norm in member.norms
+    }
+    return [
+        f"panel {found.name} goes on without {name}: {reason}"
+        for name, reason in reasons.items()
+        if reason
     ]
+
+
+def _untargeted(member: Member) -> str:
+    """Reason why a member cannot be targeted. Empty if it can."""
+    attack = find_attack(member.attack, with_given_targets(member.arguments))
+    return f"it cannot be targeted: {attack.no_targets}" if attack.no_targets else ""
 
 
 def find_panel(name: str | os.PathLike[str]) -> Panel:

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from art_ext.core.geometry import exact_dtype
+from art_ext.core.losses import LOSSES
 from art_ext.core.streams import uniform
 
 NO_TARGET = -1
 _STEP = -(1 << 32)  # a block of each sample's stream that no attack draws from
+
+CHOOSE_TARGETS = "num_targets"  # an argument of untargeted attacks only
+OF_CHOSEN = ("survey_steps", "target_ranking", "malt_candidates")  # arguments beside it
+
+
+def with_given_targets(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an attack for targets that the run gives.
+
+    An attack that would choose its targets ascends its loss of the given one. That is the margin,
+    unless it has a name. The target's score alone is a loss of chosen targets only.
+    """
+    if not arguments.get(CHOOSE_TARGETS):
+        return dict(arguments)
+    dropped = {CHOOSE_TARGETS, *OF_CHOSEN}
+    others = {name: value for name, value in arguments.items() if name not in dropped}
+    loss = others.get("loss")
+    return {**others, "loss": loss if loss in LOSSES else "margin"}
 
 
 def choose_targets(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,10 @@ from art_ext.training import make_recipe, train
 
 
 def spread(
-    eps: float, seeds: int, recipes: Mapping[str, Mapping[str, Any]], training: Mapping[str, Any]
+    eps: float,
+    seeds: Sequence[int],
+    recipes: Mapping[str, Mapping[str, Any]],
+    training: Mapping[str, Any],
 ) -> dict[str, dict[str, Cell]]:
     """Return robust accuracy over seeds on digits, and its distance from the median (Figure 6.4).
 
@@ -26,7 +29,7 @@ def spread(
 
     Args:
         eps: radius of training and of PGD-20.
-        seeds: number of trainings of each recipe.
+        seeds: ascending, of the trainings of each recipe.
         recipes: by row, name and arguments.
         training: options of ``train``.
     """
@@ -35,14 +38,14 @@ def spread(
     found = {}
     for row, given in recipes.items():
         accuracies = []
-        for seed in range(seeds):
+        for seed in seeds:
             model = seeded(digits_cnn, seed)
             train(model, (images.x, images.y), make_recipe(eps=eps, **given), seed=seed, **training)
             attacked = pgd(
                 model.eval(), test.x, test.y, eps=eps, num_steps=20, stop_on_success=True
             )
             accuracies.append(100 * robust_accuracy(attacked))
-        keys, values = np.arange(seeds), np.array(accuracies)
+        keys, values = np.array(seeds), np.array(accuracies)
         found[row] = {
             "robust": Cell("seeds", keys, values),
             "distance": Cell("seeds", keys, np.abs(values - np.median(values))),

@@ -1,8 +1,4 @@
-"""The search of OPT and Sign-OPT for the direction along which the decision boundary is nearest.
-
-Letters as in the papers: theta is a direction of L-inf length 1, g its distance to the boundary,
-alpha the length of a step and beta that of a difference.
-"""
+"""The search of OPT and Sign-OPT for the direction along which the decision boundary is nearest."""
 
 from __future__ import annotations
 
@@ -13,7 +9,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from art_ext.core.attacks.engine.label_search import ActiveRows, LabelSearch
+from art_ext.core.attacks.engine.boundary import (
+    GROW,
+    SAMPLE,
+    SHRINK,
+    START,
+    Boundary,
+    DirectionState,
+    lengths,
+    random_directions,
+)
+from art_ext.core.attacks.engine.label_search import LabelSearch
 from art_ext.core.attacks.engine.options import AttackOptions
 from art_ext.core.attacks.engine.planning import PlannedRows, state_plan
 from art_ext.core.attacks.engine.problem import Problem
@@ -22,15 +28,9 @@ from art_ext.core.checks import check_choice, check_count, check_positive
 from art_ext.core.interruption import interruptible
 from art_ext.core.oracle import LabelOracle, Model
 from art_ext.core.result import AttackResult, Callback
-from art_ext.core.streams import normal
 
-START, SAMPLE, GROW, SHRINK = range(4)  # stages of a search
-TOL = 1e-5  # width at which the bisection of a random direction ends, in widths of the box
 # of the shared keywords, those without a use here
 UNUSED = ("targeted", "amp", "detector_weight", "detector_loss")
-SHARE = 500  # beta over the width at which other bisections end
-STRIDE = 0.01  # share of the radius that a local search steps by
-FAR = 20.0  # radius at which a local search gives up, in widths of the box
 STEPS = 15  # most steps of a line search in each direction
 NO_TARGETS = (
     "random directions hardly ever reach a given class, so that the search has no start (rays of"
@@ -71,48 +71,6 @@ class DirectionOptions(AttackOptions):
             raise ValueError(f"opt and sign_opt cannot be targeted: {NO_TARGETS}")
 
 
-@dataclass(eq=False)
-class DirectionState(ActiveRows):
-    """The search of the B active rows, each at its own place.
-
-    Attributes:
-        x: (B, D) clean input.
-        stage: (B,) int64: random directions, samples around theta, line search up or down.
-        number: (B,) int64, of the direction in its stage, from 0.
-        draws: (B,) int64, random directions drawn so far.
-        stopped: (B,) bool, nothing is left to try.
-        direction: (B, D) the direction of the next query, of length 1.
-        radius: (B,) of the next query.
-        low: (B,) largest radius below the boundary along it, -1 before any.
-        high: (B,) its smallest verified adversarial radius, inf before any.
-        noise: (B, D) the random direction u of a sample.
-        theta: (B, D) the direction of the present iteration.
-        g: (B,) its distance to the boundary.
-        slope: (B, D) the estimated gradient of g.
-        best: (B, D) the best direction of the line search, or of the random ones.
-        best_g: (B,) its distance, inf before any.
-        alpha, beta: (B,) the step sizes.
-    """
-
-    x: Tensor
-    stage: Tensor
-    number: Tensor
-    draws: Tensor
-    stopped: Tensor
-    direction: Tensor
-    radius: Tensor
-    low: Tensor
-    high: Tensor
-    noise: Tensor
-    theta: Tensor
-    g: Tensor
-    slope: Tensor
-    best: Tensor
-    best_g: Tensor
-    alpha: Tensor
-    beta: Tensor
-
-
 class DirectionSearch(LabelSearch[DirectionState]):
     """Descent on g over the directions of L-inf length 1.
 
@@ -142,6 +100,7 @@ class DirectionSearch(LabelSearch[DirectionState]):
         self.step_size = step_size
         self.beta = beta
         self.width = problem.box.width
+        self.boundary = Boundary(problem, self.found, self.probes, stop_on_success)
 
     @abstractmethod
     def weigh(self, state: DirectionState, adversarial: Tensor, value: Tensor) -> Tensor:
@@ -192,15 +151,15 @@ class DirectionSearch(LabelSearch[DirectionState]):
             alpha=zero + self.step_size,
             beta=zero + self.beta,
         )
-        self._point(state)
+        self._point(state, *random_directions(self.problem, index, state.draws))
         return state
 
     def advance(self, state: DirectionState) -> Tensor | None:
         """Make the next query of each row, and the step that follows its answer."""
-        rows = self.problem.shaped(self._points(state, state.radius))
+        rows = self.problem.shaped(self.boundary.points(state, state.radius))
         labels = self.oracle.labels(rows, state.sample, fresh=True)
         adversarial = self.problem.goal.reached(labels, state.sample)
-        ended = self._narrow(state, adversarial)
+        ended = self.boundary.narrow(state, adversarial)
         spent = self.spent(state.sample)
         ended = ended if spent is None else ended | spent
         going = torch.zeros_like(ended)
@@ -209,96 +168,69 @@ class DirectionSearch(LabelSearch[DirectionState]):
             going = going if spent is None else going & ~spent
         # here, and in the oracle's check of the budget, a round waits for the device
         order, (ended_count, going_count) = _grouped(ended & ~going, going)
+        moving = order[: ended_count + going_count]
+        if not len(moving):
+            return None
+        # one call for both, because its first operations cost as much as a hundred rows
+        drawn = random_directions(
+            self.problem, state.sample.index_select(0, moving), state.draws.index_select(0, moving)
+        )
         if going_count:
-            self._probe(state, order[ended_count : ended_count + going_count], adversarial)
+            self._probe(state, moving[ended_count:], adversarial, drawn[0][ended_count:])
         if not ended_count:
             return None
-        chosen = order[:ended_count]
-        return self._turn(state, chosen, adversarial[chosen], spent)
+        chosen = moving[:ended_count]
+        ends = drawn[0][:ended_count], drawn[1][:ended_count]
+        return self._turn(state, chosen, adversarial[chosen], spent, ends)
 
     def settle(self, state: DirectionState) -> None:
         """Enter the verified ends of the bisections."""
-        self._enter(state)
+        self.boundary.enter(state)
 
-    def _points(self, state: DirectionState, radius: Tensor) -> Tensor:
-        """(B, D) the points at some radii (B,) along the directions, clipped to the box."""
-        points = torch.addcmul(state.x, state.direction, radius.unsqueeze(1))
-        return self.problem.clip_(points)
-
-    def _enter(self, state: DirectionState) -> None:
-        """Enter the adversarials at the verified ends of the directions."""
-        verified = state.high < torch.inf
-        if self.probes:
-            verified &= state.stage != SAMPLE
-        points = self._points(state, torch.where(verified, state.high, 0.0))
-        self.found.enter(state.sample, state.x, points, verified)
-
-    def _narrow(self, state: DirectionState, adversarial: Tensor) -> Tensor:
-        """Narrow the interval of each row by its answer, and choose the radius of its next query.
-
-        Returns:
-            (B,) bool, True where the distance along the direction is known.
+    def _probe(
+        self, state: DirectionState, rows: Tensor, adversarial: Tensor, drawn: Tensor
+    ) -> None:
+        """Add the answers of some rows (b,) to their slopes, and take the directions (b, D) that
+        were drawn for their next samples.
         """
-        radius = state.radius
-        starts = state.stage == START
-        # a random direction beyond the best radius is queried there next
-        again = starts & adversarial & (radius > state.best_g)
-        state.high = torch.where(adversarial & ~again, radius, state.high)
-        state.low = torch.where(adversarial, state.low, radius)
-        above = state.high < torch.inf
-        below = state.low >= 0
-        middle = (state.low + state.high) / 2
-        tol = torch.where(starts, self.width * TOL, self.width / SHARE * state.beta)
-        narrow = (middle <= state.low) | (middle >= state.high) | (state.high - state.low <= tol)
-        ended = above & below & narrow
-        step = torch.where(above, (1 - STRIDE) * state.high, (1 + STRIDE) * state.low)
-        ended |= ~above & (step > FAR * self.width) & ~starts
-        ended |= starts & ~adversarial & ~above
-        if self.stop_on_success and self.problem.eps is not None:
-            ended |= state.high <= self.problem.radius
-        if self.probes:
-            ended |= state.stage == SAMPLE
-        state.radius = torch.where(above & below, middle, torch.where(again, state.best_g, step))
-        return ended
-
-    def _probe(self, state: DirectionState, rows: Tensor, adversarial: Tensor) -> None:
-        """Add the answers of some rows (b,) to their slopes, and choose their next samples."""
         weight = torch.where(adversarial.index_select(0, rows), -1.0, 1.0)
         noise = state.noise.index_select(0, rows)
         state.slope.index_add_(0, rows, noise.mul_(weight.unsqueeze(1)))
-        draws = state.draws.index_select(0, rows)
-        noise, _ = self._noise(state.sample.index_select(0, rows), draws)
         beta = state.beta.index_select(0, rows)
-        direction = torch.addcmul(state.theta.index_select(0, rows), noise, beta.unsqueeze(1))
-        direction.div_(_lengths(direction).unsqueeze(1))
-        state.noise.index_copy_(0, rows, noise)
+        direction = torch.addcmul(state.theta.index_select(0, rows), drawn, beta.unsqueeze(1))
+        direction.div_(lengths(direction).unsqueeze(1))
+        state.noise.index_copy_(0, rows, drawn)
         state.direction.index_copy_(0, rows, direction)
-        state.draws.index_copy_(0, rows, draws + 1)
-        state.number.index_add_(0, rows, torch.ones_like(rows))
+        one = torch.ones_like(rows)
+        state.draws.index_add_(0, rows, one)
+        state.number.index_add_(0, rows, one)
         g = state.g.index_select(0, rows)
         state.radius.index_copy_(0, rows, g)
         state.low.index_fill_(0, rows, -1.0)
         state.high.index_fill_(0, rows, torch.inf)
 
-    def _noise(self, sample: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """(b, D) Gaussian directions scaled to length 1, and their lengths (b,) before."""
-        problem = self.problem
-        ids = problem.ids.index_select(0, sample)
-        noise = normal(problem.seed, ids, draws, (problem.x.shape[1],))
-        noise = problem.masked(noise, sample)
-        length = _lengths(noise)
-        return noise.div_(length.unsqueeze(1)), length
-
     def _turn(
-        self, state: DirectionState, rows: Tensor, adversarial: Tensor, spent: Tensor | None
+        self,
+        state: DirectionState,
+        rows: Tensor,
+        adversarial: Tensor,
+        spent: Tensor | None,
+        drawn: tuple[Tensor, Tensor],
     ) -> Tensor:
         """Take the distances along the directions of some rows (b,), and choose their next ones.
+
+        Args:
+            state: of the active rows.
+            rows: positions of those whose distance is known, or whose budget is spent.
+            adversarial: (b,) bool, their last answers.
+            spent: (B,) bool, rows without budget. None: there are none.
+            drawn: random directions for them, and their lengths before.
 
         Returns:
             Positions of the finished rows.
         """
         part = keep(state, rows)
-        self._enter(part)
+        self.boundary.enter(part)
         value = part.high
         is_line = part.stage >= GROW
         sampled = part.stage == SAMPLE
@@ -309,8 +241,8 @@ class DirectionSearch(LabelSearch[DirectionState]):
         part.slope = torch.addcmul(part.slope, part.noise, weight.unsqueeze(1))
         self.sampled(part, sampled, value)
         self._schedule(part, better, is_line, sampled)
-        self._point(part)
-        state.overwrite(rows, part)
+        self._point(part, *drawn)
+        state.overwrite(rows, part, constant=("sample", "x"))
         self.idle.index_copy_(0, part.sample, self.idle[part.sample] | part.stopped)
         over = part.stopped if spent is None else part.stopped | spent.index_select(0, rows)
         if self.stop_on_success:
@@ -354,18 +286,23 @@ class DirectionSearch(LabelSearch[DirectionState]):
         part.beta = torch.where(still, part.beta / 10, part.beta)
         part.stopped = part.stopped | (still & (part.beta < self.least_beta))
 
-    def _point(self, part: DirectionState) -> None:
-        """Choose the direction and the first radius of each row (b,), by its stage and number."""
+    def _point(self, part: DirectionState, noise: Tensor, length: Tensor) -> None:
+        """Choose the direction and the first radius of each row (b,), by its stage and number.
+
+        Args:
+            part: the rows.
+            noise: (b, D) random directions of length 1. Line searches leave them alone.
+            length: (b,) their lengths before.
+        """
         starts = part.stage == START
         line = part.stage >= GROW
-        noise, length = self._noise(part.sample, part.draws)
         part.draws = part.draws + (~line).to(part.draws.dtype)
         part.noise = torch.where(line.unsqueeze(1), part.noise, noise)
         factor = torch.where(line, -part.alpha, part.beta).masked_fill(starts, 1.0)
         way = torch.where(line.unsqueeze(1), part.slope, part.noise)
         direction = part.theta.masked_fill(starts.unsqueeze(1), 0.0)
         direction = torch.addcmul(direction, way, factor.unsqueeze(1))
-        part.direction = direction.div_(_lengths(direction).unsqueeze(1))
+        part.direction = direction.div_(lengths(direction).unsqueeze(1))
         present = torch.where(line, part.best_g, part.g)
         part.radius = torch.where(starts, self.width * length, present)
         # the clean input is the lower end of a random direction
@@ -415,11 +352,6 @@ def run_directions(
     with interruptible(problem.oracle, lambda: search.interim(x.device)):
         search.run()
     return search.result(x.device)
-
-
-def _lengths(rows: Tensor) -> Tensor:
-    """(B,) L-inf norms of rows (B, D), in a tenth of the time of PyTorch's norm."""
-    return rows.abs().amax(dim=1) if rows.shape[1] else rows.new_zeros(len(rows))
 
 
 def _grouped(*groups: Tensor) -> tuple[Tensor, list[int]]:

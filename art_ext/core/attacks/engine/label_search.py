@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -26,10 +27,17 @@ class ActiveRows:
 
     sample: Tensor
 
-    def overwrite(self, rows: Tensor, other: ActiveRows) -> None:
-        """Put the rows of another state into the places of some rows."""
+    def overwrite(self, rows: Tensor, other: ActiveRows, constant: Collection[str] = ()) -> None:
+        """Put the rows of another state into the places of some rows.
+
+        Args:
+            rows: (b,) the places.
+            other: the state of these.
+            constant: names of tensors that are equal there already.
+        """
         for name, value in vars(self).items():
-            value.index_copy_(0, rows, getattr(other, name))
+            if name not in constant:
+                value.index_copy_(0, rows, getattr(other, name))
 
 
 S = TypeVar("S", bound=ActiveRows)

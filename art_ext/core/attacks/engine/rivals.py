@@ -13,6 +13,7 @@ from art_ext.core.inspection import class_scores
 from art_ext.core.losses import RIVAL_LOSSES, Loss, logits_of
 
 RANKINGS = ("malt", "score")
+MALT_CANDIDATES = 100
 FEW_CLASSES = 10  # up to so many, the order by score is the default
 
 
@@ -40,7 +41,11 @@ class Rivals:
     """
 
     def __init__(
-        self, count: int, loss: object = "margin", ranking: str | None = None, candidates: int = 100
+        self,
+        count: int,
+        loss: object = "margin",
+        ranking: str | None = None,
+        candidates: int = MALT_CANDIDATES,
     ) -> None:
         check_choice("loss with num_targets", loss, tuple(RIVAL_LOSSES))
         if ranking is not None:

@@ -40,6 +40,8 @@ class Layout:
     @staticmethod
     def of(shape: torch.Size) -> Layout:
         """Return the layout of inputs of this shape (*S)."""
+        if 0 in shape:
+            raise ValueError(f"square needs inputs without an empty axis, got shape {tuple(shape)}")
         height, width = (1, 1, *shape)[-2:]
         return Layout(math.prod(shape[:-2]), height, width)
 

@@ -5,27 +5,22 @@ from __future__ import annotations
 import math
 import os
 import pickle
-import socket
 import time
-import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
-
-import torch
 
 from art_ext.core.limits import draw_latents, empirical_expansion, generator_lipschitz, risk_on
 from art_ext.core.limits.risk import GeneratorRisk
 from art_ext.core.oracle import Model
-from art_ext.errors import describe
 from art_ext.evaluation.execution.engines import Workers, started
 from art_ext.evaluation.execution.executor import Distribution
-from art_ext.evaluation.execution.job import FINAL_ERRORS, Ended, Rebuild, Watcher
+from art_ext.evaluation.execution.job import Ended, Rebuild, Watcher
 from art_ext.evaluation.execution.limits.plan import LimitsUnit
 from art_ext.evaluation.execution.limits.settings import LimitsSettings
+from art_ext.evaluation.execution.worker import end_each
 from art_ext.evaluation.panel.resources import GeneratorSource
 from art_ext.storage.limits import LimitsFolder
 
@@ -178,19 +173,7 @@ class UnitTask:
 
     def __call__(self, numbers: Sequence[int]) -> list[Ended]:
         """Do the units. Errors are returned, so that other units of the task go on."""
-        ended = partial(Ended, host=socket.gethostname(), process=os.getpid(), robust={})
-        torch.set_num_threads(self.threads)
-        ends = []
-        for number in numbers:
-            try:
-                self._built()(number)
-            except Exception as error:
-                trace = "".join(traceback.format_exception(error))
-                final = isinstance(error, FINAL_ERRORS)
-                ends.append(ended(number, error=describe(error), final=final, trace=trace))
-            else:
-                ends.append(ended(number))
-        return ends
+        return end_each(numbers, self.threads, lambda number: self._built()(number))
 
     def _built(self) -> Callable[[int], None]:
         """Return the function that does a unit. A worker builds it once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import torch
@@ -66,19 +67,15 @@ def estimate_transfer(work: Work, part: tuple[int, int], workers: int = 1) -> Es
         )
 
     for name in job.models:
-        there = ended(CLEAN, lambda chunk, name=name: job.clean_key(name, chunk))
+        there = ended(CLEAN, partial(job.clean_key, name))
         found.add(name, ON_CLEAN, PlannedRows(1), times.get(name), there)
     for number, one in enumerate(plan.craftings):
         rows, states = _planned(job, one, times.get(one.source))
-        there = ended(CRAFTED, lambda chunk, one=one: job.crafted_key(one, chunk), number)
+        there = ended(CRAFTED, partial(job.crafted_key, one), number)
         found.add(one.source, one.setting.attack.name, rows, times.get(one.source), there)
         tried = PlannedRows(1 + states + len(one.setting.at))
         for target in one.targets:
-            there = ended(
-                ANSWERS,
-                lambda chunk, one=one, target=target: job.answers_key(target, one, chunk),
-                number,
-            )
+            there = ended(ANSWERS, partial(job.answers_key, target, one), number)
             found.add(target, TRIED, tried, times.get(target), there)
     return Estimate(
         tuple(found.runs), samples, workers, times, reasons, found.ended, (done, len(units))

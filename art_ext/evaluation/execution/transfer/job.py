@@ -5,35 +5,25 @@ from __future__ import annotations
 import os
 import pickle
 import socket
-import traceback
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from art_ext.core.calls import scope
-from art_ext.core.interruption import AttackInterrupted, ModelStopped
 from art_ext.core.oracle import Model
 from art_ext.data import Samples
-from art_ext.errors import describe
 from art_ext.evaluation.execution.engines import Workers, started
 from art_ext.evaluation.execution.executor import Distribution
-from art_ext.evaluation.execution.job import (
-    FINAL_ERRORS,
-    Ended,
-    Rebuild,
-    Watcher,
-    identity_of_model,
-    pickled,
-)
+from art_ext.evaluation.execution.job import Ended, Rebuild, Watcher, identity_of_model, pickled
 from art_ext.evaluation.execution.transfer.craft import Tensors, answers, clean_pass, craft
 from art_ext.evaluation.execution.transfer.ensembles import EnsembleOf
 from art_ext.evaluation.execution.transfer.plan import Crafting
+from art_ext.evaluation.execution.worker import end_each
 from art_ext.evaluation.panel.attack import Settings
 from art_ext.storage.transfer import ANSWERS, CLEAN, CRAFTED, TransferFolder, key_of
 
@@ -311,22 +301,7 @@ class UnitTask:
 
     def __call__(self, numbers: Sequence[int]) -> list[Ended]:
         """Do the units. Errors are returned, so that other units of the task go on."""
-        ended = partial(Ended, host=socket.gethostname(), process=os.getpid(), robust={})
-        torch.set_num_threads(self.threads)
-        ends = []
-        for number in numbers:
-            try:
-                self._built().do(number)
-            except (ModelStopped, AttackInterrupted) as stop:
-                ends.append(ended(number, error=str(stop), stopped=True))
-                break
-            except Exception as error:
-                trace = "".join(traceback.format_exception(error))
-                final = isinstance(error, FINAL_ERRORS)
-                ends.append(ended(number, error=describe(error), final=final, trace=trace))
-            else:
-                ends.append(ended(number))
-        return ends
+        return end_each(numbers, self.threads, lambda number: self._built().do(number))
 
     def _built(self) -> Work:
         """Return the work on the run. A worker builds it once.

@@ -136,6 +136,7 @@ class Attacks:
         panel: a panel. None: attacks are given.
         arguments: by the attack's name, its arguments.
         norm: of the run.
+        targeted: True for a run with classes to reach.
 
     Raises:
         ValueError: for an unknown attack or argument, or attacks beside a panel.
@@ -147,13 +148,14 @@ class Attacks:
         panel: Panel | None,
         arguments: Arguments,
         norm: str,
+        targeted: bool = False,
     ) -> None:
         if (attacks is None) == (panel is None):
             raise ValueError("transfer needs attacks or a panel, one of the two")
         self._make: dict[str, Callable[[Mapping[str, Any]], Attack]] = {}
         if panel is not None:
-            for one in panel.attacks(arguments, norm):
-                self._make[one.name] = _of_panel(panel, one.name, arguments, norm)
+            for one in panel.attacks(arguments, norm, targeted):
+                self._make[one.name] = _of_panel(panel, one.name, arguments, norm, targeted)
         every = () if attacks is None else attacks
         named = assign_arguments(
             arguments if panel is None else {},
@@ -203,13 +205,13 @@ def _fixed(attack: Attack) -> Callable[[Mapping[str, Any]], Attack]:
 
 
 def _of_panel(
-    panel: Panel, name: str, arguments: Arguments, norm: str
+    panel: Panel, name: str, arguments: Arguments, norm: str, targeted: bool
 ) -> Callable[[Mapping[str, Any]], Attack]:
     def make(further: Mapping[str, Any]) -> Attack:
         given = (
             {**arguments, name: {**arguments.get(name, {}), **further}} if further else arguments
         )
-        return next(one for one in panel.attacks(given, norm) if one.name == name)
+        return next(one for one in panel.attacks(given, norm, targeted) if one.name == name)
 
     return make
 

@@ -203,7 +203,7 @@ def transfer(
         list(own), None if others is None else list(others), ensembles or {}, hold_out
     )
     found_panel = None if panel is None else resolve_panel(panel)
-    chosen = Attacks(attacks, found_panel, attack_args or {}, norm)
+    chosen = Attacks(attacks, found_panel, attack_args or {}, norm, targeted is not None)
     if baseline is not None:
         check_choice("baseline", baseline, tuple(chosen.names))
     varied = variations(chosen, kappa, vary or {})
