@@ -485,6 +485,18 @@ def test_results_are_whole():
         assert result["scale"] in results.SCALES
 
 
+def test_claims_name_rows_and_columns_by_their_titles(tmp_path):
+    text = TOY.replace("[rows.short]\n", '[rows.short]\ntitle = "1 step"\n')
+    table = read_tables(folder_of(tmp_path, text))["toy"]
+    told = {
+        "long.success >= short.success - 1.0": 'success: "long" >= "1 step" - 1.0',
+        "long.l2 <= 1.15 * short.success": '"long" l2 <= 1.15 x "1 step" success',
+        "long.success >= 99": 'success: "long" >= 99',
+        "increasing: l2 over steps": "l2 increasing over steps",
+    }
+    assert {claim: page.claim_text(table, claim) for claim in told} == told
+
+
 def test_the_page_is_that_of_the_results():
     assert (ROOT / "docs" / "papers.md").read_text(encoding="utf-8") == page.page()
 

@@ -103,7 +103,7 @@ def show(
         say(f"{one.title}: {one.caption}")
         say(f"tag: {tag_of(one, found)}")
         if table in found:
-            for text in (rows_table(one, found[table]), claims_list(found[table])):
+            for text in (rows_table(one, found[table]), claims_list(one, found[table])):
                 typer.echo(f"\n{text.rstrip()}")
             typer.echo("")
         if one.differences:

@@ -14,7 +14,8 @@ _SIDE = re.compile(
     rf"(?: *(?P<sign>[+-]) *(?P<offset>{_NUMBER}))?"
 )
 _COMPARISON = re.compile(r"(?P<left>.+?) *(?P<sign><=|>=|<|>) *(?P<right>.+)")
-_TREND = re.compile(r"(?P<trend>increasing|decreasing): *(?P<column>\w+) over (?P<key>\w+)")
+TREND = re.compile(r"(?P<trend>increasing|decreasing): *(?P<column>\w+) over (?P<key>\w+)")
+CELL = re.compile(r"\b([A-Za-z_]\w*)\.([A-Za-z_]\w*)")  # the row and the column of a side
 FORMS = (
     "'a.success > b.success', 'a.l2 <= 1.15 * b.l2', 'a.success >= b.success - 1.0',"
     " 'a.success >= 99', 'increasing: l1 over beta' or 'decreasing: l1 over beta'"
@@ -71,7 +72,7 @@ def parse_claim(
         ValueError: for another form, and for unknown rows, columns and keys. The message names the
             nearest one.
     """
-    trend = _TREND.fullmatch(text.strip())
+    trend = TREND.fullmatch(text.strip())
     if trend is not None:
         check_choice(f"column of the claim {text!r}", trend["column"], tuple(columns))
         return _of_trend(text, trend["column"], trend["key"], trend["trend"], places)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from art_ext.benchmarks.papers.claims import CELL, TREND
 from art_ext.benchmarks.papers.results import RERUN, read_results
 from art_ext.benchmarks.papers.schema import Scale, Table
 from art_ext.benchmarks.papers.tables import find_tables, read_tables
@@ -135,7 +136,7 @@ def _section(table: Table, result: Result) -> str:
         f"### {table.title}\n",
         f"{table.caption} Tag: **{tag_of(table, {table.id: result})}**.\n",
         rows_table(table, result),
-        *([claims_list(result)] if result["claims"] else []),
+        *([claims_list(table, result)] if result["claims"] else []),
         *([f"{table.differences}\n"] if table.differences else []),
     ]
     return "\n".join([*parts, _measurement(table, scale, result)])
@@ -229,7 +230,23 @@ def short(value: float, digits: int = 4) -> str:
     return f"{value:.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
-def claims_list(result: Result) -> str:
+def claim_text(table: Table, claim: str) -> str:
+    """Return a claim with the titles of its rows and columns in place of their names."""
+    trend = TREND.fullmatch(claim.strip())
+    if trend is not None:
+        return f"{table.columns[trend['column']].title} {trend['trend']} over {trend['key']}"
+    columns = {column for _, column in CELL.findall(claim)}
+    shared = len(columns) == 1
+
+    def cell(found: re.Match[str]) -> str:
+        row, column = table.rows[found[1]].title, table.columns[found[2]].title
+        return f'"{row}"' if shared else f'"{row}" {column}'
+
+    text = CELL.sub(cell, claim).replace(" * ", " x ")
+    return f"{table.columns[columns.pop()].title}: {text}" if shared else text
+
+
+def claims_list(table: Table, result: Result) -> str:
     """Return the claims with their verdicts, as a list in Markdown."""
     lines = []
     for claim in result["claims"]:
@@ -237,5 +254,6 @@ def claims_list(result: Result) -> str:
         if claim.get("value") is not None:
             sign = "+" if claim["value"] > 0 else ""
             ahead = f" ({sign}{short(claim['value'], 3)}{_interval(claim)})"
-        lines.append(f"* `{claim['claim']}` **{claim['verdict']}**{ahead}\n")
+        text = claim_text(table, claim["claim"])
+        lines.append(f"* {text}: **{claim['verdict']}**{ahead}\n")
     return "".join(lines)
