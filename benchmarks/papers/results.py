@@ -132,9 +132,20 @@ def write_result(result: Mapping[str, Any], folder: Path) -> Path:
     """Write the JSON file of a table, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result['id']}.{result['scale']}.json"
-    text = json.dumps(result, indent=1, ensure_ascii=False)
-    write_atomically(path, f"{text}\n".encode())
+    write_atomically(path, _text(result).encode())
     return path
+
+
+def _text(result: Mapping[str, Any]) -> str:
+    """Return a result as JSON, with one line for each row and each claim."""
+    lines = []
+    for key, value in result.items():
+        text = json.dumps(value, ensure_ascii=False)
+        if key in ("rows", "claims") and value:
+            inner = ",\n".join(f"  {json.dumps(one, ensure_ascii=False)}" for one in value)
+            text = f"[\n{inner}\n ]"
+        lines.append(f' "{key}": {text}')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def read_results(tables: Mapping[str, Table], folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
