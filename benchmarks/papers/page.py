@@ -30,10 +30,10 @@ trainings the t-interval over the seeds. A **table** is *reproduced* if its rows
 claims decide.
 
 In a table the paper's number comes first. **Ours** is bold, and its 95 % interval stands in
-brackets. Claims name rows and columns by their keys in `benchmarks/papers/ID.toml`. Behind a
-verdict is by how much the claimed side is ahead, of a trend that of the worst pair of neighbours.
-The names of networks are those of the checkpoints below `ART_EXT_DATA`. Columns of seconds are wall
-times, on two cores that other work shared.
+brackets. A claim names its column and its rows. Behind its verdict is by how much the claimed side
+is ahead, of a trend that of the worst pair of neighbours. The names of networks are those of the
+checkpoints below `ART_EXT_DATA`. Columns of seconds are wall times, on two cores that other work
+shared.
 """
 Result = Mapping[str, Any]
 LISTED = ("id", "number", "what it shows", "tag", "n", "minutes")
