@@ -533,6 +533,15 @@ def test_a_machine_without_the_data(tmp_path, monkeypatch):
     assert "frank-wolfe-2.1: not run: ART_EXT_DATA names no folder" in done.output
 
 
+def test_results_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    arguments = ("--out", tmp_path / "runs", "--results", tmp_path / "file")
+    done = command("run", "--table", "hmcam-1", *arguments)
+    assert (done.exit_code, done.output.count("\n")) == (2, 1), done.output
+    assert "results cannot be written to" in done.output
+    assert not (tmp_path / "runs").exists()
+
+
 def test_every_file_is_a_table():
     names = {path.stem for path in FOLDER.glob("*.toml")} - {Path(SOURCES).stem}
     assert names == {name for name, table in TABLES.items() if table.rows}

@@ -83,6 +83,7 @@ def run(
             _print_commands(chosen)
             return
         folder = results or (RESULTS if is_checkout() else out)
+        _check_writable(folder)
         failed = _run_all(chosen, scale, jobs, out, folder)
     if failed:
         raise typer.Exit(FAILED)
@@ -134,6 +135,16 @@ def page(
         target = out or ROOT / "docs" / "papers.md"
         write_atomically(target, text_of(results).encode())
         typer.echo(f"page: {target}")
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise ValueError unless results can be written, before the first of them is measured."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise ValueError(f"results cannot be written to {folder}: {error.strerror}") from error
 
 
 def _ids(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from art_ext.benchmarks.papers.claims import CELL, TREND
 from art_ext.benchmarks.papers.results import RERUN, read_results
 from art_ext.benchmarks.papers.schema import Scale, Table
 from art_ext.benchmarks.papers.tables import find_tables, read_tables
-from art_ext.benchmarks.papers.verdicts import DIFFERS, HOLDS, NOT_RUN, ORDERED
+from art_ext.benchmarks.papers.verdicts import DIFFERS, FAILS, HOLDS, NOT_RUN, OPEN, ORDERED
 from art_ext.core.wording import markdown
 
 HEAD = """# The papers' tables
@@ -31,9 +31,10 @@ claims decide.
 
 In a table the paper's number comes first. **Ours** is bold, and its 95 % interval stands in
 brackets. A claim names its column and its rows. Behind its verdict is by how much the claimed side
-is ahead, of a trend that of the worst pair of neighbours. The names of networks are those of the
-checkpoints below `ART_EXT_DATA`. Columns of seconds are wall times, on two cores that other work
-shared.
+is ahead on the samples that both rows have, of a trend that of the worst pair of neighbours. The
+names of networks are those of the checkpoints below `ART_EXT_DATA`, and commands that name weights
+are run in their folder. Queries and distances without a further word are means over the successes.
+Columns of seconds are wall times, on two cores that other work shared.
 """
 Result = Mapping[str, Any]
 LISTED = ("id", "number", "what it shows", "tag", "n", "minutes")
@@ -74,6 +75,11 @@ def tag_of(table: Table, results: Mapping[str, Result]) -> str:
     verdicts = [claim["verdict"] for claim in result["claims"]]
     if verdicts and not parts[0].startswith(ORDERED):
         parts.append(f"{verdicts.count(HOLDS)} of {len(verdicts)} claims hold")
+    if OPEN in verdicts:
+        parts.append(f"{verdicts.count(OPEN)} undecided")
+    if FAILS in verdicts:
+        failed = verdicts.count(FAILS)
+        parts.append(f"{failed} {'does' if failed == 1 else 'do'} not hold")
     published = [row for row in result["rows"] if table.rows[row["row"]].published]
     run = [row for row in published if row["cells"]]
     if len(run) < len(published):
@@ -253,7 +259,10 @@ def claims_list(table: Table, result: Result) -> str:
         ahead = ""
         if claim.get("value") is not None:
             sign = "+" if claim["value"] > 0 else ""
-            ahead = f" ({sign}{short(claim['value'], 3)}{_interval(claim)})"
+            count = f", n = {claim['n']:,}" if claim["n"] > 1 else ""
+            ahead = f" ({sign}{short(claim['value'], 3)}{_interval(claim)}{count})"
+        elif claim["verdict"] == OPEN:
+            ahead = " (no sample that both rows have)"
         text = claim_text(table, claim["claim"])
         lines.append(f"* {text}: **{claim['verdict']}**{ahead}\n")
     return "".join(lines)
