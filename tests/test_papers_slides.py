@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from art_ext.benchmarks.papers.checks import limits, slides, tricks
+from art_ext.benchmarks.papers.checks import common, limits, slides, tricks
 from art_ext.benchmarks.papers.networks import digits_bn
 from art_ext.models import digits_cnn
 
 
 def test_a_seed_without_a_number_is_left_out():
-    cells = slides.over_seeds([3, 5], lambda seed: {"row": {"x": seed if seed > 3 else math.nan}})
+    cells = common.over_seeds([3, 5], lambda seed: {"row": {"x": seed if seed > 3 else math.nan}})
     assert (cells["row"]["x"].keys.tolist(), cells["row"]["x"].values.tolist()) == ([5], [5.0])
 
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from art_ext.benchmarks.common import network_and_images, right
 from art_ext.benchmarks.papers.cells import Cell
-from art_ext.benchmarks.papers.checks.contrastive import Cells, Options, Task, Values, by_seed
+from art_ext.benchmarks.papers.checks.common import OfSeeds, Values, by_seed
+from art_ext.benchmarks.papers.checks.contrastive import Options, Task
 from art_ext.core.attacks import hmcam, m_pgd, registry
 from art_ext.core.metrics import chain_statistics
 from art_ext.core.result import AttackResult
@@ -23,7 +24,7 @@ NATURAL = {"name": "natural"}
 
 def states(
     network: str, n: int, eps: float, attacks: Mapping[str, Options], seed: int = 0
-) -> Cells:
+) -> OfSeeds:
     """Compare the states of a chain with the ends of restarts and with the last iterates.
 
     Args:
@@ -76,7 +77,7 @@ def few_samples(
     epochs: int,
     more_epochs: int,
     seeds: Sequence[int],
-) -> Cells:
+) -> OfSeeds:
     """Train on with S states of each of d images, or with one example each of d S images.
 
     A row is a number S. Its columns are the success of M-PGD-20 on the networks, in %, by the
@@ -132,7 +133,7 @@ def shift(
     batches: int,
     batch_size: int,
     seeds: Sequence[int],
-) -> Cells:
+) -> OfSeeds:
     """Compare weight gradients of short and of long chains, at untrained and at trained weights.
 
     A row is a layer with weights, such as ``first_1`` and ``trained_1``.
@@ -179,7 +180,7 @@ def classes(
     training: Options,
     recipe: Options,
     seeds: Sequence[int],
-) -> Cells:
+) -> OfSeeds:
     """Measure how many of the adversarial states of a chain lie in one class.
 
     A row is a number of transitions. ``largest`` is the share, in %, of the commonest class among

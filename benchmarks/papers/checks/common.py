@@ -1,8 +1,8 @@
-"""Common parts of check functions: cells of attacks, and attacks by their settings."""
+"""Common parts of check functions: networks, cells of attacks and of seeds, attacks by settings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,13 @@ from art_ext.benchmarks.papers.cells import Cell
 from art_ext.core.attacks.registry import get
 from art_ext.core.metrics import case_distortions
 from art_ext.core.result import AttackResult
+from art_ext.models import digits_cnn, mnist_two_conv
 
 Cells = dict[str, dict[str, Cell | float]]
+OfSeeds = dict[str, dict[str, Cell]]
+Values = dict[tuple[str, str], list[float]]  # of the seeds, by row and column
 NORMS = ("l1", "l2", "linf")
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"digits": digits_cnn, "mnist": mnist_two_conv}
 
 
 def attacked(
@@ -67,3 +71,29 @@ def cells_of_cases(result: AttackResult, x: Tensor) -> dict[str, Cell | float]:
         measured = case_distortions(result, x, case)
         found |= cells_of(measured["success"], measured, prefix=f"{case}_")
     return found
+
+
+def by_seed(values: Values, seeds: Sequence[int]) -> OfSeeds:
+    """Return cells of the values that each row and column has for the seeds.
+
+    NaN leaves a seed out.
+    """
+    found: OfSeeds = {}
+    for (row, column), numbers in values.items():
+        measured = np.array(numbers)
+        known = ~np.isnan(measured)
+        cell = Cell("seeds", np.array(seeds, np.int64)[known], measured[known])
+        found.setdefault(row, {})[column] = cell
+    return found
+
+
+def over_seeds(
+    seeds: Sequence[int], measure: Callable[[int], Mapping[str, Mapping[str, float]]]
+) -> OfSeeds:
+    """Return the cells of what a measurement finds with each seed."""
+    values: Values = {}
+    for seed in seeds:
+        for row, columns in measure(seed).items():
+            for column, value in columns.items():
+                values.setdefault((row, column), []).append(value)
+    return by_seed(values, seeds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +10,14 @@ import numpy as np
 from torch import Tensor, nn
 
 from art_ext.benchmarks.common import seeded
-from art_ext.benchmarks.papers.cells import Cell, exact
+from art_ext.benchmarks.papers.cells import exact
+from art_ext.benchmarks.papers.checks.common import NETWORKS, OfSeeds, Values, by_seed
 from art_ext.core.attacks import registry
 from art_ext.core.metrics import clean_accuracy, robust_accuracy
 from art_ext.data import load_data
-from art_ext.models import digits_cnn, mnist_two_conv
 from art_ext.training import TrainingResult, make_recipe, train
 
-Cells = dict[str, dict[str, Cell]]
-Values = dict[tuple[str, str], list[float]]  # of the seeds, by row and column
 Options = Mapping[str, Any]
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"digits": digits_cnn, "mnist": mnist_two_conv}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +65,7 @@ def attacked(
     attacks: Mapping[str, Options],
     seeds: Sequence[int],
     passes: Mapping[str, float] | None = None,
-) -> Cells:
+) -> OfSeeds:
     """Measure accuracy, robust accuracy under several attacks, and the cost of trainings.
 
     Columns are ``clean``, ``rows`` (forward plus backward, per training image) and the attacks.
@@ -109,7 +106,7 @@ def along(
     num_steps: int,
     seeds: Sequence[int],
     passes: Mapping[str, float] | None = None,
-) -> Cells:
+) -> OfSeeds:
     """Measure clean and robust accuracy after shares of a budget of rows.
 
     Columns are such as ``clean_25`` and ``robust_25``, and ``swing``: the mean change of the robust
@@ -152,7 +149,7 @@ def along(
     return by_seed(values, seeds)
 
 
-def counted(data: str, training: Options, recipes: Mapping[str, Options]) -> Cells:
+def counted(data: str, training: Options, recipes: Mapping[str, Options]) -> OfSeeds:
     """Count the rows forward and backward of one pass over the data, per image.
 
     Args:
@@ -169,12 +166,4 @@ def counted(data: str, training: Options, recipes: Mapping[str, Options]) -> Cel
             "backwards": exact(result.backwards / len(task.x)),
             "first_layer": exact(result.first_layer_rows / len(task.x)),
         }
-    return found
-
-
-def by_seed(values: Values, seeds: Sequence[int]) -> Cells:
-    """Return cells of the values that each row and column has for the seeds."""
-    found: Cells = {}
-    for (row, column), numbers in values.items():
-        found.setdefault(row, {})[column] = Cell("seeds", np.array(seeds), np.array(numbers))
     return found

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from art_ext.benchmarks.common import right, seeded, train_network
-from art_ext.benchmarks.papers.cells import Cell
-from art_ext.benchmarks.papers.checks.common import NORMS, Cells, attacked
+from art_ext.benchmarks.papers.checks.common import (
+    NETWORKS,
+    NORMS,
+    OfSeeds,
+    Values,
+    attacked,
+    by_seed,
+)
 from art_ext.data import Dataset, load_data
-from art_ext.models import digits_cnn, mnist_two_conv
 from art_ext.training import FixedSet, fixed_set
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"digits": digits_cnn, "mnist": mnist_two_conv}
 Settings = Mapping[str, Mapping[str, Any]]
 
 
@@ -31,7 +34,7 @@ def retraining(
     variants: Mapping[str, Sequence[str]],
     attacks: Settings,
     common: Settings,
-) -> Cells:
+) -> OfSeeds:
     """Retrain with fixed sets that attacks make on a natural network, and attack the results.
 
     Each row is an attack on a variant, ``ATTACK_VARIANT``. Its cells hold one value for each seed:
@@ -50,7 +53,7 @@ def retraining(
     """
     train = load_data(data, split="train").first(images).in_memory()
     test = load_data(data).in_memory()
-    values: dict[tuple[str, str], list[float]] = {}
+    values: Values = {}
     for seed in seeds:
         natural = _trained(data, train, (), epochs, seed)
         made = {
@@ -79,10 +82,7 @@ def retraining(
                 measured["clean"] = 100 * float(fine.double().mean())
                 for column, value in measured.items():
                     values.setdefault((f"{name}_{variant}", column), []).append(value)
-    found: Cells = {}
-    for (row, column), each in values.items():
-        found.setdefault(row, {})[column] = Cell("seeds", np.array(seeds), np.array(each))
-    return found
+    return by_seed(values, seeds)
 
 
 def _arguments(setting: Mapping[str, Any]) -> dict[str, Any]:

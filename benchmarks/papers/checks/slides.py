@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from art_ext.benchmarks.common import right, seeded, train_network
-from art_ext.benchmarks.papers.cells import Cell
+from art_ext.benchmarks.papers.checks.common import OfSeeds, over_seeds
 from art_ext.core.attacks import auto_pgd, cw, fgsm, i_fgsm, pgd
 from art_ext.core.detection import Detector, KernelDensity, make_detector
 from art_ext.core.metrics import (
@@ -25,26 +24,9 @@ from art_ext.data import load_data
 from art_ext.models import digits_cnn, members
 from art_ext.training import Adp, Recipe, make_recipe
 
-Cells = dict[str, dict[str, Cell]]
 Settings = Mapping[str, Mapping[str, Any]]
 BATCH = 64
 ATTACK_SEED = 0
-
-
-def over_seeds(
-    seeds: Sequence[int], measure: Callable[[int], Mapping[str, Mapping[str, float]]]
-) -> Cells:
-    """Return the cells of what a measurement finds with each seed. NaN leaves a seed out."""
-    found = [measure(seed) for seed in seeds]
-
-    def cell(row: str, column: str) -> Cell:
-        values = np.array([one[row][column] for one in found])
-        known = ~np.isnan(values)
-        return Cell("seeds", np.array(seeds, np.int64)[known], values[known])
-
-    return {
-        row: {column: cell(row, column) for column in columns} for row, columns in found[0].items()
-    }
 
 
 def _percent(marked: Tensor) -> float:
@@ -63,7 +45,7 @@ def _trained(recipe: Recipe, epochs: int, seed: int) -> nn.Module:
 
 def max_mahalanobis(
     seeds: Sequence[int], n: int, epochs: int, radii: Sequence[float], recipes: Settings
-) -> Cells:
+) -> OfSeeds:
     """Measure clean accuracy, and accuracy under PGD on the cross-entropy and on the scores.
 
     Columns of PGD name steps and radius, such as ``un10`` of the first radius and ``un10_2`` of the
@@ -126,7 +108,7 @@ def diverse_ensembles(
     radii: Sequence[float],
     num_steps: int,
     recipes: Settings,
-) -> Cells:
+) -> OfSeeds:
     """Measure transfer among the members of ensembles, and robust accuracy.
 
     ``transfer`` and ``own`` are the success of PGD on one member, on the others and on itself, at
@@ -195,7 +177,7 @@ def reverse_cross_entropy(
     search: Mapping[str, Any],
     long_search: Mapping[str, Any],
     bandwidths: Mapping[str, float],
-) -> Cells:
+) -> OfSeeds:
     """Measure the AUROC of detectors on pairs of a clean image and an adversarial made from it.
 
     Pairs are correctly classified images whose adversarial is misclassified.

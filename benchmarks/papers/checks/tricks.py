@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.benchmarks.common import seeded
-from art_ext.benchmarks.papers.cells import Cell
-from art_ext.benchmarks.papers.checks.slides import over_seeds
+from art_ext.benchmarks.papers.checks.common import OfSeeds, over_seeds
 from art_ext.benchmarks.papers.networks import digits_bn
 from art_ext.core.attacks import pgd
 from art_ext.data import load_data
@@ -27,7 +26,7 @@ def cross_sections(
     furthest: float,
     points: int,
     lines: int,
-) -> dict[str, dict[str, Cell]]:
+) -> OfSeeds:
     """Measure where lines along the perturbation of PGD-10 leave the class of an image.
 
     A line is x + a v + b r, with the perturbation v and a random sign vector r of length eps.
