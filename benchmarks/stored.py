@@ -23,7 +23,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from art_ext.benchmarks.papers.results import commit, machine, versions
+from art_ext.benchmarks.papers.results import as_json, commit, machine, versions
 from art_ext.core.checks import nearest
 from art_ext.core.wording import markdown
 from art_ext.storage.files import write_atomically
@@ -54,19 +54,10 @@ def read(name: str) -> dict[str, Any]:
 
 def write(name: str, content: dict[str, Any]) -> None:
     """Write the file of a table, with a line for each key and each row."""
-    lines = [
-        f" {_text(key)}: {_text(value)}"
-        for key, value in content.items()
-        if key not in ("columns", "rows")
-    ]
-    rows = ",\n  ".join(map(_text, content["rows"]))
-    lines += [f' "columns": {_text(content["columns"])}', f' "rows": [\n  {rows}\n ]']
-    text = "{\n" + ",\n".join(lines) + "\n}\n"
-    write_atomically(FOLDER / f"{name}.json", text.encode())
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    last = ("columns", "rows")
+    ordered = {key: value for key, value in content.items() if key not in last}
+    ordered |= {key: content[key] for key in last}
+    write_atomically(FOLDER / f"{name}.json", as_json(ordered, ("rows",)).encode())
 
 
 def shown(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -132,16 +132,16 @@ def write_result(result: Mapping[str, Any], folder: Path) -> Path:
     """Write the JSON file of a table, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result['id']}.{result['scale']}.json"
-    write_atomically(path, _text(result).encode())
+    write_atomically(path, as_json(result, ("rows", "claims")).encode())
     return path
 
 
-def _text(result: Mapping[str, Any]) -> str:
-    """Return a result as JSON, with one line for each row and each claim."""
+def as_json(content: Mapping[str, Any], listed: Sequence[str]) -> str:
+    """Return JSON with one line for each key, and for each item of the listed ones."""
     lines = []
-    for key, value in result.items():
+    for key, value in content.items():
         text = json.dumps(value, ensure_ascii=False)
-        if key in ("rows", "claims") and value:
+        if key in listed and value:
             inner = ",\n".join(f"  {json.dumps(one, ensure_ascii=False)}" for one in value)
             text = f"[\n{inner}\n ]"
         lines.append(f' "{key}": {text}')
