@@ -30,9 +30,8 @@ def trained(
     found: dict[tuple[str, str], dict[int, float]] = {}
     for row, setting in rows.items():
         for seed in run.seeds:
-            values = _values(
-                folder / row / str(seed), {**setting.options, "seed": seed}, run, table
-            )
+            options = {**setting.options, "seed": seed}
+            values = _values(folder / row / str(seed), options, run, [*columns.values()])
             for name, value in columns.items():
                 one = values.get(value)
                 if isinstance(one, (int, float)):
@@ -44,11 +43,12 @@ def trained(
     }
 
 
-def _values(folder: Path, options: Mapping[str, Any], run: Run, table: Table) -> dict[str, Value]:
+def _values(
+    folder: Path, options: Mapping[str, Any], run: Run, names: Sequence[str]
+) -> dict[str, Value]:
     """Return the values of one training and of its evaluation."""
     from art_ext.training.runs import resolve, run_training
 
-    names = [one.value for one in table.columns.values() if one.value]
     run_training(resolve(options), folder / "run", resume=True)
     found = values_of("train", folder / "run", names)
     if run.evaluate or run.attacks:
